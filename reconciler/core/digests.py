@@ -1,0 +1,42 @@
+"""Digests of values: the generation of a manifest, the spec of a model, the plan.
+
+All go through one canonical text: JSON with sorted keys and no white space, of plain values only.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from reconciler.core.state import Artifact, DesiredModel, Digest
+
+
+def digest_bytes(data: bytes) -> Digest:
+    """The digest of bytes."""
+    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def digest_value(value: Any) -> Digest:
+    """The digest of a JSON value; equal values give equal digests whatever the order of their keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return digest_bytes(text.encode())
+
+
+def spec_digest(model: DesiredModel) -> Digest:
+    """Changes exactly where the manifest asks for other bytes.
+
+    An artifact whose digest is declared is those bytes, wherever they come from; one without is whatever its first
+    source serves. Priority, state, links, metadata and mirrors do not count.
+    """
+    return digest_value(
+        {
+            "files": [_identity(artifact) for artifact in model.artifacts],
+            "extract": model.extract.value,
+            "include": list(model.include),
+            "exclude": list(model.exclude),
+        }
+    )
+
+
+def _identity(artifact: Artifact) -> list[str]:
+    content = artifact.digest or (artifact.sources[0] if artifact.sources else "")
+    return [artifact.path, content]
