@@ -1,0 +1,292 @@
+"""What is told after the fact: the result of a run, events, a model's history, checks of ``doctor``.
+
+Frozen values and the documents made of them. Every document carries ``format_version`` and ``kind``, keys in a stable
+order, sizes in bytes, times in RFC 3339, durations in seconds. Nothing here decides anything, but for the sums that
+an exit code is a function of.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, OutcomeStatus, Plan
+from reconciler.core.heading import Document, heading
+from reconciler.core.moments import moment_text
+from reconciler.core.state import Digest
+from reconciler.core.usage import Df
+
+__all__ = [
+    "ApplyResult",
+    "ApplySummary",
+    "Check",
+    "Df",
+    "Event",
+    "History",
+    "RevisionFact",
+    "Stop",
+    "Transition",
+    "apply_result",
+    "apply_result_document",
+    "checks_document",
+    "event_document",
+    "history_document",
+    "time_in_states",
+]
+
+# --- the result of a run ------------------------------------------------------------------------------------------
+
+
+class Stop(StrEnum):
+    """Why a run ended before its plan did."""
+
+    TIMED_OUT = "timed_out"  # exit 8
+    INTERRUPTED = "interrupted"  # SIGINT, exit 130
+    TERMINATED = "terminated"  # SIGTERM, exit 143
+
+
+@dataclass(frozen=True, slots=True)
+class ApplySummary:
+    """The sums of a run. The exit code is a function of this.
+
+    ``failed`` counts failed actions, ``backing_off`` the models that failed before and are not tried now, ``deferred``
+    all models that are not acted on; ``bytes_downloaded`` and ``bytes_freed`` are what was really done.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    deferred: int = 0
+    backing_off: int = 0
+    guards: int = 0
+    satisfied: int = 0
+    bytes_downloaded: int = 0
+    bytes_freed: int = 0
+    seconds: float = 0.0
+    stopped: Stop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """What became of a plan: one outcome per action, in the order they ended."""
+
+    plan_digest: Digest
+    outcomes: tuple[Outcome, ...] = ()
+    deferred: tuple[Deferred, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    summary: ApplySummary = ApplySummary()
+
+
+def apply_result(
+    plan: Plan, plan_digest: Digest, outcomes: Iterable[Outcome], *, seconds: float = 0.0, stopped: Stop | None = None
+) -> ApplyResult:
+    """Sum up what became of ``plan``. ``seconds`` is how long the whole run took."""
+    ended = tuple(outcomes)
+    counts = dict.fromkeys(OutcomeStatus, 0)
+    for outcome in ended:
+        counts[outcome.status] += 1
+    done = [outcome for outcome in ended if outcome.status is OutcomeStatus.DONE]
+    summary = ApplySummary(
+        done=counts[OutcomeStatus.DONE],
+        skipped=counts[OutcomeStatus.SKIPPED],
+        failed=counts[OutcomeStatus.FAILED],
+        cancelled=counts[OutcomeStatus.CANCELLED],
+        deferred=len(plan.deferred),
+        backing_off=sum(deferred.is_failed for deferred in plan.deferred),
+        guards=len(plan.guards),
+        satisfied=len(plan.satisfied),
+        bytes_downloaded=sum(outcome.bytes for outcome in done if outcome.kind is ActionKind.DOWNLOAD),
+        bytes_freed=sum(outcome.bytes for outcome in done if outcome.kind is ActionKind.EVICT),
+        seconds=seconds,
+        stopped=stopped,
+    )
+    return ApplyResult(plan_digest, ended, plan.deferred, plan.guards, summary)
+
+
+def apply_result_document(result: ApplyResult) -> Document:
+    """The ``ApplyResult`` document."""
+    return heading("ApplyResult") | {
+        "plan_digest": result.plan_digest,
+        "outcomes": [_outcome(outcome) for outcome in result.outcomes],
+        "deferred": [_deferred(deferred) for deferred in result.deferred],
+        "guards": [{"reason": guard.reason, "message": guard.message, "hint": guard.hint} for guard in result.guards],
+        "summary": _summary(result.summary),
+    }
+
+
+def _outcome(outcome: Outcome) -> Document:
+    return {
+        "id": outcome.id,
+        "kind": outcome.kind.value,
+        "model": outcome.model,
+        "status": outcome.status.value,
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "bytes": outcome.bytes,
+        "seconds": round(outcome.seconds, 3),
+        "failure": outcome.kind_of_failure or None,
+        "retry_at": moment_text(outcome.retry_at),
+    }
+
+
+def _deferred(deferred: Deferred) -> Document:
+    return {
+        "model": deferred.model,
+        "reason": deferred.reason,
+        "message": deferred.message,
+        "needs_bytes": deferred.needs_bytes,
+        "available_bytes": deferred.available_bytes,
+        "blocked_by": list(deferred.blocked_by),
+        "retry_at": moment_text(deferred.retry_at),
+    }
+
+
+def _summary(summary: ApplySummary) -> Document:
+    return {
+        "done": summary.done,
+        "skipped": summary.skipped,
+        "failed": summary.failed,
+        "cancelled": summary.cancelled,
+        "deferred": summary.deferred,
+        "backing_off": summary.backing_off,
+        "guards": summary.guards,
+        "satisfied": summary.satisfied,
+        "bytes_downloaded": summary.bytes_downloaded,
+        "bytes_freed": summary.bytes_freed,
+        "seconds": round(summary.seconds, 3),
+        "stopped": summary.stopped.value if summary.stopped else None,
+    }
+
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. ``type`` is Normal or Warning; ``count`` tells how often in a row."""
+
+    seq: int
+    time: float
+    type: str
+    reason: str
+    model: str
+    message: str
+    count: int = 1
+
+
+def event_document(event: Event) -> Document:
+    """The ``Event`` document: one JSON line each."""
+    return heading("Event") | {
+        "seq": event.seq,
+        "time": moment_text(event.time),
+        "type": event.type,
+        "reason": event.reason,
+        "model": event.model,
+        "message": event.message,
+        "count": event.count,
+    }
+
+
+# --- the history of one model ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of a model's lifecycle; ``seconds`` is the time spent in ``from_state`` before it, None if unknown."""
+
+    time: float
+    from_state: str
+    to_state: str
+    seconds: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionFact:
+    """One revision of a model that the ledger knows; ``in_store`` is False where its bytes are gone."""
+
+    spec_digest: Digest
+    revision: str
+    bytes: int
+    installed_at: float
+    is_current: bool = False
+    in_store: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened to one model: transitions oldest first (the last hundred), revisions newest first."""
+
+    model: str
+    lifecycle: str
+    transitions: tuple[Transition, ...] = ()
+    revisions: tuple[RevisionFact, ...] = ()
+    use_count: int = 0
+    last_used: float | None = None
+
+
+def time_in_states(transitions: Iterable[Transition]) -> tuple[tuple[str, int, float], ...]:
+    """(state, times left, seconds in all) of each state that was left, by name."""
+    totals: dict[str, tuple[int, float]] = {}
+    for transition in transitions:
+        if transition.seconds is not None:
+            count, seconds = totals.get(transition.from_state, (0, 0.0))
+            totals[transition.from_state] = (count + 1, seconds + transition.seconds)
+    return tuple((state, count, seconds) for state, (count, seconds) in sorted(totals.items()))
+
+
+def history_document(history: History) -> Document:
+    """The ``History`` document."""
+    return heading("History") | {
+        "model": history.model,
+        "lifecycle": history.lifecycle,
+        "use_count": history.use_count,
+        "last_used": moment_text(history.last_used),
+        "transitions": [
+            {
+                "time": moment_text(step.time),
+                "from": step.from_state,
+                "to": step.to_state,
+                "seconds": None if step.seconds is None else round(step.seconds, 3),
+                "message": step.message,
+            }
+            for step in history.transitions
+        ],
+        "states": [
+            {"state": state, "count": count, "seconds": round(seconds, 3), "average_seconds": round(seconds / count, 3)}
+            for state, count, seconds in time_in_states(history.transitions)
+        ],
+        "revisions": [
+            {
+                "spec_digest": fact.spec_digest,
+                "revision": fact.revision,
+                "bytes": fact.bytes,
+                "installed_at": moment_text(fact.installed_at),
+                "current": fact.is_current,
+                "in_store": fact.in_store,
+            }
+            for fact in history.revisions
+        ],
+    }
+
+
+# --- doctor ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing ``doctor`` looked at: ``status`` is ok, warn or fail."""
+
+    name: str
+    status: str
+    message: str
+    hint: str = ""
+
+
+def checks_document(checks: Iterable[Check]) -> Document:
+    """The ``Doctor`` document."""
+    listed = [
+        {"name": check.name, "status": check.status, "message": check.message, "hint": check.hint} for check in checks
+    ]
+    summary = {status: sum(check["status"] == status for check in listed) for status in ("ok", "warn", "fail")}
+    return heading("Doctor") | {"checks": listed, "summary": summary}
