@@ -1,0 +1,72 @@
+"""NumPy: ``.npy`` arrays and ``.npz`` (a zip of them). An array of objects is a pickle (numpy ``format.py``).
+
+A ``.npy`` is a magic, a version, a header length and the header: a Python literal of descr, fortran_order and shape.
+It is not evaluated; the texts in it are looked at one by one, and one that names an object type is enough.
+"""
+
+import re
+
+from reconciler.adapters.formats import zips
+from reconciler.adapters.formats.reader import Facts, HeaderReader, report
+from reconciler.adapters.formats.window import Lie, Window
+from reconciler.core.ports import FormatReport
+
+_MAGIC = b"\x93NUMPY"
+_MAX_HEADER_BYTES = 64 << 10
+_TEXT = re.compile(rb"""(['"])(.{0,200}?)\1""", re.DOTALL)
+_OBJECT = re.compile(rb"(^|,)\s*(\(?[\d, ]*\)?)?[|<>=]?(O\d*|object\w*)\s*(,|$)")
+_DESCR = re.compile(rb"""['"]descr['"]\s*:\s*['"]([^'"]{1,40})['"]""")
+_SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\d, L]{0,400})\)""")
+
+
+def _header(window: Window) -> bytes:
+    """The header text of a ``.npy``; raises Lie where it does not fit or is longer than what numpy takes."""
+    version = window.at(6, 1)[0]
+    width = 2 if version == 1 else 4
+    length = int.from_bytes(window.at(8, width), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise Lie(f"a header of {length} bytes is longer than what is read")
+    return window.at(8 + width, length)
+
+
+def has_objects(window: Window) -> bool:
+    """Whether this is an array of objects, which NumPy stores as a pickle; True also where the header lies."""
+    if window.peek(0, 6) != _MAGIC:
+        return False
+    try:
+        header = _header(window)
+    except Lie:
+        return True
+    return any(_OBJECT.search(match[2]) for match in _TEXT.finditer(header))
+
+
+def _claims(window: Window) -> bool:
+    return window.peek(0, 6) == _MAGIC
+
+
+def _describe(window: Window) -> FormatReport:
+    header = _header(window)
+    facts: Facts = {}
+    if found := _DESCR.search(header):
+        facts["dtype"] = found[1].decode("ascii", "replace")
+    if found := _SHAPE.search(header):
+        count = 1
+        for length in re.findall(rb"\d{1,18}", found[1]):
+            count *= int(length)
+        facts["parameters"] = min(count, 1 << 63)
+    return report("npy", facts)
+
+
+def _claims_npz(window: Window) -> bool:
+    if window.peek(0, 4) != b"PK\3\4":
+        return False
+    found = zips.members(window)
+    return bool(found) and all(member.name.endswith(b".npy") for member in found or ())
+
+
+def _describe_npz(window: Window) -> FormatReport:
+    return report("npz", {"arrays": len(zips.members(window) or ())})
+
+
+READER = HeaderReader("npy", _claims, _describe)
+ARCHIVE_READER = HeaderReader("npz", _claims_npz, _describe_npz)

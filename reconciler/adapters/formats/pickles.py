@@ -1,0 +1,166 @@
+"""Is this a pickle? Answered by walking opcodes, never by loading one.
+
+A pickle is a program for a stack machine: whoever loads it runs it. The walk below knows each opcode's argument and
+its effect on the depth of the stack (the standard library's ``pickletools`` table), so that chance bytes fall out
+after a few opcodes. The verdict:
+
+- protocol 2 and later start with PROTO: a pickle where STOP is reached, where an opcode that imports or calls is
+  reached (the unpickler runs what comes before a broken end), or where the budget ends first;
+- without PROTO (protocol 0 and 1, or stripped): a pickle where an import by plausible identifiers is followed by a
+  call, where STOP is reached with an import behind it, or where STOP is the file's last byte.
+
+Text, weights and other formats fall out at once; ``tests/adapters/formats`` measures that.
+"""
+
+import functools
+import re
+from dataclasses import dataclass, field
+
+from reconciler.adapters.formats.window import Lie, Window
+
+MAX_OPCODES = 20_000
+_PLENTY = 200  # so many valid opcodes in a row are no chance
+_MAX_LINE_BYTES = 64 << 10
+_IDENTIFIER = re.compile(rb"[A-Za-z_]\w*(\.\w+|\.<locals>)*")
+_IMPORTS = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
+_CALLS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Opcode:
+    """``width``: bytes of the argument, or -1 a line, -3 two lines, -10-n a length of n bytes and so many more."""
+
+    name: str
+    width: int
+    pops: int
+    pushes: int
+    to_mark: bool
+
+
+@functools.cache
+def _opcodes() -> dict[int, _Opcode]:
+    import pickletools  # noqa: PLC0415 -- late: most verbs never look at a file's content
+
+    lengths = {
+        pickletools.TAKEN_FROM_ARGUMENT1: 1,
+        pickletools.TAKEN_FROM_ARGUMENT4: 4,
+        pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+        pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+    }
+    table = {}
+    for entry in pickletools.opcodes:
+        size = entry.arg.n if entry.arg else 0
+        width = -10 - lengths[size] if size in lengths else size
+        if entry.name in {"GLOBAL", "INST"}:
+            width = -3
+        before = entry.stack_before
+        to_mark = pickletools.markobject in before
+        pops = before.index(pickletools.markobject) if to_mark else len(before)
+        table[ord(entry.code)] = _Opcode(entry.name, width, pops, len(entry.stack_after), to_mark)
+    return table
+
+
+@dataclass(slots=True)
+class Walk:
+    """How far a walk came. ``end`` is stop, broken, short (the file ends in an argument) or budget."""
+
+    opcodes: int = 0
+    has_import: bool = False
+    has_call: bool = False
+    end: str = "broken"
+    offset: int = 0
+    depth: int = 0
+    marks: list[int] = field(default_factory=list)
+
+
+def holds_pickle(window: Window) -> bool:
+    """Whether a pickle starts at the window's first byte."""
+    head = window.peek(0, 2)
+    if len(head) < 2 or head[0] not in _opcodes():
+        return False
+    has_protocol = head[0] == 0x80 and head[1] <= 5
+    walk = _walk(window)
+    if has_protocol:
+        return walk.end in {"stop", "budget"} or walk.has_import or walk.has_call or walk.opcodes >= _PLENTY
+    if walk.has_import and (walk.has_call or walk.end in {"stop", "budget"}):
+        return True
+    return walk.end == "budget" or (walk.end == "stop" and walk.offset == window.size and walk.opcodes > 1)
+
+
+def _walk(window: Window) -> Walk:
+    table, walk = _opcodes(), Walk()
+    while walk.opcodes < MAX_OPCODES:
+        chunk = window.peek(walk.offset, 1)
+        opcode = table.get(chunk[0]) if chunk else None
+        if opcode is None:
+            walk.end = "broken" if chunk else "short"
+            return walk
+        try:
+            length = _argument(window, walk.offset + 1, opcode)
+        except Lie:
+            walk.end = "short"
+            return walk
+        if length < 0 or not _apply(walk, opcode):
+            return walk
+        walk.opcodes += 1
+        walk.offset += 1 + length
+        if opcode.name == "STOP":
+            walk.end = "stop"
+            return walk
+    walk.end = "budget"
+    return walk
+
+
+def _argument(window: Window, offset: int, opcode: _Opcode) -> int:
+    """How many bytes the argument takes; -1 where it is none. Raises Lie where the file is too short for it."""
+    width = opcode.width
+    if width >= 0:
+        if offset + width > window.size:
+            raise Lie("short")
+        return width
+    if width <= -10:
+        count = -10 - width
+        size = int.from_bytes(window.at(offset, count), "little")
+        if size > window.size - offset - count:
+            raise Lie("short")
+        return count + size
+    first = _line(window, offset)
+    if width == -1:
+        return len(first) + 1
+    second = _line(window, offset + len(first) + 1)
+    if not (_IDENTIFIER.fullmatch(first) and _IDENTIFIER.fullmatch(second)):
+        return -1
+    return len(first) + len(second) + 2
+
+
+def _line(window: Window, offset: int) -> bytes:
+    for reach in (128, 4096, _MAX_LINE_BYTES):
+        data = window.peek(offset, reach)
+        end = data.find(b"\n")
+        if end >= 0:
+            return data[:end]
+        if len(data) < reach:
+            break
+    raise Lie("short")
+
+
+def _apply(walk: Walk, opcode: _Opcode) -> bool:
+    """Change the depth as the opcode would; False where the stack machine would fail."""
+    if opcode.name == "MARK":
+        walk.marks.append(walk.depth)
+        return True
+    floor = walk.marks[-1] if walk.marks else 0
+    if opcode.name in {"POP", "POP_MARK"} and walk.marks and (opcode.to_mark or walk.depth == floor):
+        walk.depth = walk.marks.pop()
+        return True
+    if opcode.to_mark:
+        if not walk.marks:
+            return False
+        walk.depth = walk.marks.pop()
+        floor = walk.marks[-1] if walk.marks else 0
+    if walk.depth - opcode.pops < floor:
+        return False
+    walk.depth += opcode.pushes - opcode.pops
+    walk.has_import |= opcode.name in _IMPORTS
+    walk.has_call |= opcode.name in _CALLS and walk.has_import
+    return True
