@@ -68,6 +68,7 @@ class ModelStatus:
     message: str = ""
     retry_at: float | None = None
     is_settled: bool = False  # as it should be
+    is_deferred: bool = False  # not acted on now
     format: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     revision: str = ""
@@ -230,6 +231,7 @@ def _model(name: str, index: _Index) -> ModelStatus:
         message=message,
         retry_at=retry_at,
         is_settled=not actions and name not in index.deferred,
+        is_deferred=name in index.deferred,
         format=seen.format or known.format,
         metadata=json.loads(known.metadata) if known.metadata else {},
         revision=seen.revision or getattr(index.resolutions.get(name), "revision", ""),

@@ -1,0 +1,44 @@
+"""The command: ``reconciler VERB``. Verbs build a library object, call it once, and print; nothing is decided here.
+
+Reading order: :func:`main` (process manners) → :mod:`reconciler.cli.run` (click, exit codes) →
+:mod:`reconciler.cli.command` (global options, late imports) → one module per group of verbs: ``starting`` (init,
+validate, schema, version, completion), ``planning``, ``applying``, ``marking``, ``watching``, ``reading`` → the texts
+(``*_text``), which turn values into lines.
+
+This module imports next to nothing: ``version`` must answer at once, and an interrupt during an import must not show a
+traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. Without ``argv`` this is the whole process, with its signals and its heap."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in (["version"], ["--version"]):
+        from reconciler import __version__  # noqa: PLC0415
+
+        sys.stdout.write(f"reconciler {__version__}\n")
+        return 0
+    try:
+        if argv is None:
+            _settle_process()
+        from reconciler.cli.run import run  # noqa: PLC0415
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settle_process() -> None:
+    """A short process needs no garbage collector (the long verbs switch it on again), and SIGTERM is an exit code."""
+    import gc  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    gc.disable()
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise SystemExit(143)

@@ -1,0 +1,199 @@
+"""A plan as text: what will happen, in sections by cause, with a reason each, and one closing line.
+
+``+`` comes into the store (download, link, adopt) · ``~`` is worked on where it lies (verify, extract) · ``-`` is
+evicted · ``>`` is loaded · ``<`` is unloaded · ``!`` is deferred. Inside a section the order is that of execution.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from reconciler.cli.layout import Cell, Ink, columns, count, paragraph
+from reconciler.core.actions import Action, ActionKind, Cause, Deferred, Plan
+from reconciler.core.moments import moment_text
+from reconciler.core.units import format_duration, format_size
+
+SYMBOLS = {
+    ActionKind.DOWNLOAD: ("+", "green"),
+    ActionKind.LINK: ("+", "green"),
+    ActionKind.ADOPT: ("+", "green"),
+    ActionKind.VERIFY: ("~", "cyan"),
+    ActionKind.EXTRACT: ("~", "cyan"),
+    ActionKind.EVICT: ("-", "red"),
+    ActionKind.LOAD: (">", "blue"),
+    ActionKind.UNLOAD: ("<", "magenta"),
+}
+SECTIONS = {
+    Cause.INTENT: "What the manifest asks for",
+    Cause.DRIFT: "Drift: the machine changed under the manifest",
+    Cause.PRESSURE: "To make room",
+    Cause.RETENTION: "Unused for too long",
+    Cause.REQUEST: "What you asked for",
+}
+NOUNS = {
+    ActionKind.DOWNLOAD: "to download",
+    ActionKind.VERIFY: "to verify",
+    ActionKind.EXTRACT: "to extract",
+    ActionKind.LOAD: "to load",
+    ActionKind.UNLOAD: "to unload",
+    ActionKind.EVICT: "to evict",
+    ActionKind.LINK: "to link",
+    ActionKind.ADOPT: "to adopt",
+}
+
+
+def plan_lines(plan: Plan, ink: Ink) -> Iterator[str]:
+    """The whole plan."""
+    for guard in plan.guards:
+        yield from paragraph(f"! Refused: {guard.message}", ink, style="red")
+        if guard.hint:
+            yield from paragraph(f"  {guard.hint}", ink, style="dim")
+        yield ""
+    yield from _actions(plan, ink)
+    yield from _deferred(plan, ink)
+    if ink.verbose:
+        yield from _satisfied(plan, ink)
+    yield from diagnostic_lines(plan, ink)
+    yield from paragraph(plan_summary(plan), ink, style="bold")
+
+
+def _actions(plan: Plan, ink: Ink) -> Iterator[str]:
+    by_cause: dict[Cause, list[Action]] = {}
+    for action in plan.actions:
+        by_cause.setdefault(action.cause, []).append(action)
+    for cause, title in SECTIONS.items():
+        if cause not in by_cause:
+            continue
+        yield ink.paint("bold", title)
+        if ink.verbose:
+            for action in by_cause[cause]:
+                yield from columns([action_row(action)], ink, align="<<<>")
+                yield from _details(action, ink)
+        else:
+            yield from columns(map(action_row, by_cause[cause]), ink, align="<<<>")
+        yield ""
+
+
+def action_row(action: Action) -> list[Cell | str]:
+    """Symbol, kind, model, size, message."""
+    symbol, style = SYMBOLS[action.kind]
+    size = "" if action.bytes is None else format_size(action.bytes)
+    if action.bytes is None and action.kind is ActionKind.DOWNLOAD:
+        size = "size unknown"
+    name = f"{action.model} ({action.subject})" if action.subject else action.model
+    return [Cell(symbol, style), action.kind.value, Cell(name, "bold"), size, action.message or action.reason]
+
+
+def _details(action: Action, ink: Ink) -> Iterator[str]:
+    facts = [("id", action.id), ("reason", action.reason)]
+    if action.depends_on:
+        facts.append(("after", ", ".join(action.depends_on)))
+    if action.score is not None:
+        facts.append(("score", f"{action.score:g}"))
+    facts += [("only if", f"{need.kind} {need.subject} is {need.value}") for need in action.preconditions]
+    yield from columns(([Cell(name, "dim"), Cell(value, "dim")] for name, value in facts), ink, indent=8)
+
+
+def _deferred(plan: Plan, ink: Ink) -> Iterator[str]:
+    if not plan.deferred:
+        return
+    yield ink.paint("bold", "Deferred: not now")
+    yield from columns(map(deferred_row, plan.deferred), ink)
+    yield ""
+
+
+def deferred_row(deferred: Deferred) -> list[Cell | str]:
+    """Symbol, reason, model, message with its numbers."""
+    style = "red" if deferred.is_failed else "yellow"
+    return [Cell("!", style), deferred.reason, Cell(deferred.model, "bold"), deferred_message(deferred)]
+
+
+def deferred_message(deferred: Deferred) -> str:
+    """The message, and what the message may not say: numbers, who stands in the way, when it is tried again."""
+    facts = []
+    if deferred.needs_bytes is not None and deferred.available_bytes is not None:
+        facts.append(f"needs {format_size(deferred.needs_bytes)}, {format_size(deferred.available_bytes)} available")
+    if deferred.blocked_by:
+        facts.append(f"blocked by {', '.join(deferred.blocked_by)}")
+    if deferred.retry_at is not None:
+        facts.append(f"again at {moment_text(deferred.retry_at)}")
+    return f"{deferred.message} ({'; '.join(facts)})" if facts else deferred.message
+
+
+def _satisfied(plan: Plan, ink: Ink) -> Iterator[str]:
+    if not plan.satisfied:
+        return
+    yield ink.paint("bold", "Unchanged")
+    yield from columns(([Cell("=", "dim"), done.model, Cell(done.message, "dim")] for done in plan.satisfied), ink)
+    yield ""
+
+
+def diagnostic_lines(plan: Plan, ink: Ink) -> Iterator[str]:
+    """What the plan has to say aloud."""
+    for diagnostic in plan.diagnostics:
+        place = f"{diagnostic.place}: " if diagnostic.place else ""
+        yield from paragraph(f"note: {place}{diagnostic.message}", ink, style="yellow")
+    if plan.diagnostics:
+        yield ""
+
+
+def plan_summary(plan: Plan) -> str:
+    """The closing line: ``Plan: 2 to download (1.4 GB), 1 to evict (300 MB freed), 5 unchanged. Peak 3 GB of 10 GB.``."""
+    summary = plan.summary
+    counts = dict(summary.counts)
+    parts = [_counted(kind, counts[kind.value], plan) for kind in ActionKind if counts.get(kind.value)]
+    nothing = "" if parts or plan.deferred or plan.guards else "nothing to do, "
+    parts.append(f"{summary.satisfied:,} unchanged")
+    if summary.deferred:
+        parts.append(f"{summary.deferred:,} deferred")
+    text = f"Plan: {nothing}{', '.join(parts)}."
+    if summary.changes:
+        text += f" Peak {format_size(summary.disk_peak_bytes)} of {format_size(summary.disk_limit_bytes)}."
+    if summary.unknown_sizes:
+        text += f" {count(summary.unknown_sizes, 'size')} unknown."
+    if summary.estimated_seconds:
+        text += f" About {format_duration(summary.estimated_seconds)}."
+    return text
+
+
+def _counted(kind: ActionKind, number: int, plan: Plan) -> str:
+    text = f"{number:,} {NOUNS[kind]}"
+    if kind is ActionKind.DOWNLOAD:
+        return f"{text} ({format_size(plan.summary.bytes_download)})"
+    if kind is ActionKind.EVICT:
+        return f"{text} ({format_size(plan.summary.bytes_freed)} freed)"
+    return text
+
+
+def fleet_lines(plans: Iterable[tuple[str, Plan]], ink: Ink) -> Iterator[str]:
+    """One line for each of several machines."""
+    head = [Cell(word, "dim") for word in ("", "MACHINE", "DOWNLOAD", "EVICT", "PEAK", "LIMIT", "VERDICT")]
+    rows = [_machine_row(name, plan) for name, plan in plans]
+    yield from columns([head, *rows], ink, align="<<>>>>", indent=0)
+
+
+def _machine_row(name: str, plan: Plan) -> list[Cell | str]:
+    summary = plan.summary
+    verdict = fleet_verdict(plan)
+    style = {"ok": "green", "changes": "green"}.get(verdict[0], "yellow")
+    return [
+        Cell({"ok": "=", "changes": "+"}.get(verdict[0], "!"), style),
+        Cell(name, "bold"),
+        format_size(summary.bytes_download),
+        format_size(summary.bytes_freed),
+        format_size(summary.disk_peak_bytes),
+        format_size(summary.disk_limit_bytes),
+        verdict[1],
+    ]
+
+
+def fleet_verdict(plan: Plan) -> tuple[str, str]:
+    """(word, sentence) for one machine: ok, changes, deferred or refused."""
+    if plan.guards:
+        return "refused", plan.guards[0].message
+    if plan.deferred:
+        worst = max(plan.deferred, key=lambda deferred: deferred.needs_bytes or 0)
+        lack = max(0, (worst.needs_bytes or 0) - (worst.available_bytes or 0))
+        lacking = f"lacks {format_size(lack)}" if lack else worst.reason
+        return "deferred", f"{count(len(plan.deferred), 'model')} deferred: {worst.model} {lacking}"
+    if plan.actions:
+        return "changes", f"ok, {count(plan.summary.changes, 'change')}"
+    return "ok", "ok, nothing to do"

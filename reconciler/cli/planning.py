@@ -1,0 +1,159 @@
+"""``plan``: what ``apply`` would do, here or on another machine, on paper or saved."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.command import Verb, settings_of
+from reconciler.cli.opening import desired_from, opened
+from reconciler.cli.plan_text import fleet_lines, fleet_verdict, plan_lines
+from reconciler.cli.screen import json_text, show, tell
+from reconciler.cli.settings import Settings
+from reconciler.core.actions import Plan, Request
+from reconciler.core.errors import permanent
+from reconciler.core.exits import Exit, plan_exit_code
+from reconciler.core.heading import Document, heading
+
+if TYPE_CHECKING:
+    from reconciler.core.state import DesiredState, ObservedState
+
+MAX_DOCUMENT_BYTES = 256 << 20  # a snapshot of tens of thousands of models is a few MB
+
+
+@click.command(cls=Verb, help="What apply would do, and why. Changes nothing.")
+@click.option("--out", metavar="FILE", help="Save the plan; apply FILE does exactly that or nothing.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there is something to do.")
+@click.option("--observed", multiple=True, metavar="SNAPSHOT", help="Plan for another machine; repeat for a table.")
+@click.option("--offline", is_flag=True, help="Ask no origin; sizes that nobody declared stay unknown.")
+@click.option("--only", multiple=True, metavar="NAME", help="Only these models.")
+@click.option("--prune", is_flag=True, help="Evict what the manifest does not name.")
+@click.option("--allow-evict", type=click.IntRange(0), metavar="N", help="Replaces cache.maxEvictions for this run.")
+@click.pass_context
+def plan(context: click.Context, **options: Any) -> int:
+    """Plan here, or for the machines of the snapshots."""
+    settings = settings_of(context)
+    request = Request(only=options["only"], prune=options["prune"], allow_evict=options["allow_evict"])
+    snapshots: tuple[str, ...] = options["observed"]
+    if options["out"] and len(snapshots) > 1:
+        raise click.UsageError("--out takes one plan; give --observed once", context)
+    desired = desired_from(settings)
+    observed = [read_snapshot(path) for path in snapshots]
+    with opened(settings, desired) as reconciler:
+        if not observed:
+            plans = [reconciler.plan(request, offline=options["offline"])]
+        else:
+            plans = [reconciler.plan(request, offline=True, observed=state) for state in observed]
+    if len(plans) > 1:
+        show_fleet(settings, [(name, made) for name, made in zip(_names(snapshots, observed), plans, strict=True)])
+    else:
+        if options["out"]:
+            save(options["out"], plans[0], desired)
+            tell(f"saved to {options['out']}; do it with: reconciler apply {options['out']}")
+        show_plan(settings, plans[0])
+    return max(plan_exit_code(made.summary, detailed=options["detailed_exitcode"]) for made in plans)
+
+
+def show_plan(settings: Settings, made: Plan) -> None:
+    """One plan."""
+    from reconciler.core.document import plan_document  # noqa: PLC0415
+
+    markdown = None
+    if settings.output == "markdown":
+        from reconciler.cli.plan_markdown import plan_markdown  # noqa: PLC0415
+
+        markdown = plan_markdown(made, plan_document(made)["plan_digest"])
+    show(settings, lambda: plan_document(made), lambda ink: plan_lines(made, ink), markdown)
+
+
+def show_fleet(settings: Settings, plans: list[tuple[str, Plan]]) -> None:
+    """Several machines as a table."""
+    markdown = None
+    if settings.output == "markdown":
+        from reconciler.cli.plan_markdown import fleet_markdown  # noqa: PLC0415
+
+        markdown = fleet_markdown(plans)
+    show(settings, lambda: fleet_document(plans), lambda ink: fleet_lines(plans, ink), markdown)
+
+
+def fleet_document(plans: list[tuple[str, Plan]]) -> Document:
+    """The ``PlanTable`` document: a verdict and a whole plan per machine."""
+    from reconciler.core.document import plan_document  # noqa: PLC0415
+
+    return heading("PlanTable") | {
+        "machines": [
+            {
+                "name": name,
+                "verdict": fleet_verdict(made)[0],
+                "message": fleet_verdict(made)[1],
+                "plan": plan_document(made),
+            }
+            for name, made in plans
+        ]
+    }
+
+
+def _names(paths: tuple[str, ...], observed: "list[ObservedState]") -> list[str]:
+    """Host names; the file's name where there is none, or where two machines have the same."""
+    hosts = [state.device.hostname for state in observed]
+    return [
+        host if host and hosts.count(host) == 1 else Path(path).name for host, path in zip(hosts, paths, strict=True)
+    ]
+
+
+def read_document(path: str, what: str) -> Document:
+    """A JSON document from a file, or from standard input for ``-``.
+
+    Raises:
+        Failure: it cannot be read, is too large, or is no JSON object.
+    """
+    try:
+        if path == "-":
+            data = click.get_binary_stream("stdin").read(MAX_DOCUMENT_BYTES + 1)
+        else:
+            with open(path, "rb") as stream:  # noqa: PTH123 -- one bounded read
+                data = stream.read(MAX_DOCUMENT_BYTES + 1)
+    except OSError as error:
+        raise permanent("document_unreadable", f"cannot read the {what} {path}: {error.strerror}") from error
+    try:
+        document = json.loads(data) if len(data) <= MAX_DOCUMENT_BYTES else None
+    except (ValueError, RecursionError) as error:
+        raise permanent("document_invalid", f"the {what} {path} is no JSON document") from error
+    if not isinstance(document, dict):
+        raise permanent("document_invalid", f"the {what} {path} is no JSON object of a sensible size")
+    return document
+
+
+def read_snapshot(path: str) -> "ObservedState":
+    """The observed state of another machine."""
+    from reconciler.core.document import observed_from_document  # noqa: PLC0415
+
+    return observed_from_document(read_document(path, "snapshot"))
+
+
+def save(path: str, made: Plan, desired: "DesiredState") -> None:
+    """Write the plan and where its manifest lies; all or nothing, readable by its owner."""
+    from reconciler.core.document import plan_document  # noqa: PLC0415
+
+    document = plan_document(made)
+    document["desired"] = document["desired"] | {"files": list(desired.files)}
+    target = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(json_text(document))
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise permanent("plan_unwritable", f"cannot write the plan to {path}: {error.strerror}") from error
+
+
+__all__ = ["Exit", "plan", "read_document", "read_snapshot", "save", "show_plan"]

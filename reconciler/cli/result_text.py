@@ -1,0 +1,99 @@
+"""The result of a run as text: one line per action that ran, what was not acted on, and one closing line."""
+
+from collections.abc import Iterator
+
+from reconciler.cli.layout import Cell, Ink, columns, paragraph
+from reconciler.cli.plan_text import SYMBOLS, deferred_row
+from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus
+from reconciler.core.report import ApplyResult, Stop
+from reconciler.core.units import format_duration, format_size
+
+_STYLES = {
+    OutcomeStatus.DONE: "green",
+    OutcomeStatus.SKIPPED: "dim",
+    OutcomeStatus.FAILED: "red",
+    OutcomeStatus.CANCELLED: "yellow",
+}
+_DONE = {
+    ActionKind.DOWNLOAD: "downloaded",
+    ActionKind.VERIFY: "verified",
+    ActionKind.EXTRACT: "extracted",
+    ActionKind.LOAD: "loaded",
+    ActionKind.UNLOAD: "unloaded",
+    ActionKind.EVICT: "evicted",
+    ActionKind.LINK: "linked",
+    ActionKind.ADOPT: "adopted",
+}
+_STOPPED = {
+    Stop.TIMED_OUT: "Timed out; what is unfinished is kept.",
+    Stop.INTERRUPTED: "Interrupted; what is unfinished is kept.",
+    Stop.TERMINATED: "Terminated; what is unfinished is kept.",
+}
+
+
+def result_lines(result: ApplyResult, ink: Ink) -> Iterator[str]:
+    """The whole result."""
+    for guard in result.guards:
+        yield from paragraph(f"! Refused: {guard.message}", ink, style="red")
+        if guard.hint:
+            yield from paragraph(f"  {guard.hint}", ink, style="dim")
+    if result.outcomes:
+        yield from columns(map(outcome_row, result.outcomes), ink, align="<<<<>>")
+    if result.deferred:
+        if result.outcomes:
+            yield ""
+        yield ink.paint("bold", "Deferred: not now")
+        yield from columns(map(deferred_row, result.deferred), ink)
+    if result.outcomes or result.deferred or result.guards:
+        yield ""
+    yield from paragraph(result_summary(result), ink, style="bold")
+
+
+def outcome_row(outcome: Outcome) -> list[Cell | str]:
+    """Symbol, status, kind, model, bytes, time, message."""
+    style = _STYLES[outcome.status]
+    symbol = "!" if outcome.status is OutcomeStatus.FAILED else SYMBOLS[outcome.kind][0]
+    message = outcome.message
+    if outcome.reason and outcome.status is OutcomeStatus.FAILED:
+        message = f"{outcome.reason}: {message}"
+    return [
+        Cell(symbol, style),
+        Cell(outcome.status.value, style),
+        outcome.kind.value,
+        Cell(outcome.model, "bold"),
+        format_size(outcome.bytes) if outcome.bytes else "",
+        format_duration(outcome.seconds) if outcome.seconds >= 0.05 else "",
+        message,
+    ]
+
+
+def result_summary(result: ApplyResult) -> str:
+    """The closing line: ``Apply: 2 downloaded (1.4 GB), 1 evicted (300 MB freed), 5 unchanged, 1 failed in 12s.``."""
+    summary = result.summary
+    parts = [part for kind in ActionKind if (part := _counted(kind, result))]
+    if summary.skipped:
+        parts.append(f"{summary.skipped:,} already true")
+    if summary.failed:
+        parts.append(f"{summary.failed:,} failed")
+    if summary.cancelled:
+        parts.append(f"{summary.cancelled:,} cancelled")
+    if not parts and not summary.deferred and not summary.guards:
+        parts.append("nothing to do")
+    parts.append(f"{summary.satisfied:,} unchanged")
+    if summary.deferred:
+        parts.append(f"{summary.deferred:,} deferred")
+    time = f" in {format_duration(summary.seconds)}" if summary.seconds >= 0.1 and result.outcomes else ""
+    stopped = f" {_STOPPED[summary.stopped]}" if summary.stopped else ""
+    return f"Apply: {', '.join(parts)}{time}.{stopped}"
+
+
+def _counted(kind: ActionKind, result: ApplyResult) -> str:
+    done = [o for o in result.outcomes if o.kind is kind and o.status is OutcomeStatus.DONE]
+    if not done:
+        return ""
+    text = f"{len(done):,} {_DONE[kind]}"
+    if kind is ActionKind.DOWNLOAD:
+        return f"{text} ({format_size(result.summary.bytes_downloaded)})"
+    if kind is ActionKind.EVICT:
+        return f"{text} ({format_size(result.summary.bytes_freed)} freed)"
+    return text

@@ -1,0 +1,176 @@
+"""One run of the command: parse, call the verb, and turn whatever happens into an exit code and a line of text."""
+
+import sys
+import traceback
+
+import click
+
+from reconciler.cli import screen
+from reconciler.cli.command import Verbs
+from reconciler.cli.settings import Settings
+from reconciler.core.errors import Failure, ManifestInvalid
+from reconciler.core.exits import Exit, failure_exit_code
+from reconciler.core.heading import heading
+from reconciler.log import scrub
+
+SECTIONS = {
+    "Say what you want": {
+        "init": ("starting", "write a commented starter manifest for this machine"),
+        "validate": ("starting", "check manifests; no store, no network"),
+        "plan": ("planning", "what apply would do, and why"),
+        "apply": ("applying", "do it once"),
+        "watch": ("watching", "keep doing it"),
+    },
+    "See what is there": {
+        "status": ("reading", "state, conditions and reasons of every model"),
+        "why": ("reading", "the facts behind a decision, and what would turn it"),
+        "events": ("reading", "what happened, oldest first"),
+        "history": ("reading", "the lifecycle and revisions of one model"),
+        "df": ("reading", "what the store takes on the disk"),
+        "snapshot": ("reading", "this machine as a file, for plan --observed"),
+        "doctor": ("reading", "check store, clock, watcher, network, permissions"),
+    },
+    "Do one thing": {
+        "verify": ("applying", "hash models again; --repair mends them"),
+        "load": ("applying", "bring models into their runtime"),
+        "unload": ("applying", "let models go from their runtime"),
+        "evict": ("applying", "delete models from the store"),
+        "prune": ("applying", "evict everything the manifest does not name"),
+        "adopt": ("applying", "take over files that the tool did not place"),
+        "rollback": ("applying", "bring back the revision before"),
+        "pin": ("marking", "never evict these models"),
+        "unpin": ("marking", "let them be evicted again"),
+        "touch": ("marking", "record that a model was used"),
+        "suspend": ("marking", "pause the watch"),
+        "resume": ("marking", "go on"),
+        "poke": ("marking", "look again now; clears back-off"),
+    },
+    "About the tool": {
+        "schema": ("starting", "the JSON schema of a document"),
+        "version": ("starting", "which version this is"),
+        "completion": ("starting", "completion script for bash, zsh or fish"),
+    },
+}
+
+HELP = "Models as code: a manifest says which AI models this machine holds; reconciler makes it true."
+COMPLETE_VARIABLE = "_RECONCILER_COMPLETE"
+
+
+def build() -> Verbs:
+    """The whole command."""
+    return Verbs(
+        SECTIONS,
+        name="reconciler",
+        help=HELP,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        no_args_is_help=True,
+    )
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``arguments``; the exit code. Only a KeyboardInterrupt and an exit come out."""
+    settings = Settings()
+    try:
+        code = build().main(
+            arguments, prog_name="reconciler", complete_var=COMPLETE_VARIABLE, standalone_mode=False, obj=settings
+        )
+        screen.put("")
+    except Exception as error:  # noqa: BLE001 -- a person gets one line; the traceback is there for the asking
+        return _code_of(error, settings)
+    return int(code) if isinstance(code, int) else Exit.DONE
+
+
+def _code_of(error: Exception, settings: Settings) -> int:
+    """Tell what went wrong; the code for it."""
+    match error:
+        case click.UsageError():
+            return _usage(error)
+        case click.Abort():
+            return Exit.INTERRUPTED
+        case ManifestInvalid():
+            return _invalid(error, settings)
+        case Failure():
+            return _failed(error, settings)
+        case _:
+            return _unexpected(error, settings)
+
+
+def _usage(error: click.UsageError) -> int:
+    """Exit 64: in this tool 2 means that changes are pending."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        screen.tell(error.format_message())
+        return Exit.USAGE
+    if error.ctx is not None:
+        screen.tell(error.ctx.get_usage())
+        hint = f"try: {error.ctx.command_path} --help"
+    else:
+        hint = "try: reconciler --help"
+    screen.tell([f"error: {error.format_message()}", hint])
+    return Exit.USAGE
+
+
+def _invalid(invalid: ManifestInvalid, settings: Settings) -> int:
+    """Every problem on its own line, where editors and CI look for it."""
+    screen.tell([scrub(str(problem)) for problem in invalid.problems])
+    screen.tell(f"error: {invalid.message}")
+    _print_document(settings, problems_document(invalid))
+    return Exit.INVALID
+
+
+def problems_document(invalid: ManifestInvalid) -> dict[str, object]:
+    """The ``Problems`` document."""
+    return heading("Problems") | {
+        "reason": invalid.reason,
+        "message": invalid.message,
+        "problems": [
+            {
+                "file": problem.file,
+                "line": problem.line,
+                "column": problem.column,
+                "path": problem.path,
+                "found": problem.found,
+                "expected": problem.expected,
+                "hint": problem.hint,
+            }
+            for problem in invalid.problems
+        ],
+    }
+
+
+def _failed(failure: Failure, settings: Settings) -> int:
+    code = failure_exit_code(failure)
+    screen.tell(f"error: {scrub(failure.message)}")
+    if failure.hint:
+        screen.tell(f"hint: {scrub(failure.hint)}")
+    document = {
+        "reason": failure.reason,
+        "message": failure.message,
+        "hint": failure.hint,
+        "failure": failure.kind.value,
+    }
+    _print_document(settings, heading("Error") | document | {"exit_code": int(code)})
+    if settings.wants_debug():
+        traceback.print_exc()
+    return code
+
+
+def _unexpected(error: Exception, settings: Settings) -> int:
+    """A fault of this program."""
+    if settings.wants_debug():
+        traceback.print_exc()
+        return Exit.ERROR
+    text = " ".join(scrub(str(error)).split())
+    screen.tell(
+        f"error: unexpected {type(error).__name__}: {text}" if text else f"error: unexpected {type(error).__name__}"
+    )
+    screen.tell("hint: this is a fault of reconciler; run again with --debug (or RECONCILER_DEBUG=1) for the traceback")
+    return Exit.ERROR
+
+
+def _print_document(settings: Settings, document: dict[str, object]) -> None:
+    if settings.output not in ("json", "yaml"):
+        return
+    try:
+        screen.put(screen.to_text(settings, document))
+    except Failure as failure:
+        sys.stderr.write(f"error: {failure.message}\n")
