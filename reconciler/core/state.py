@@ -263,6 +263,8 @@ class DesiredModel:
     rollout_percent: float | None = None
     download: DownloadPolicy = DownloadPolicy.AUTOMATIC
     metadata: tuple[tuple[str, str], ...] = ()  # values as JSON text, so that they stay frozen
+    depends_on: tuple[str, ...] = ()  # names of models that must be present before this one
+    publish: tuple[str, ...] = ()  # caches of other tools it is placed into as well
     spec_digest: Digest = Digest("")
 
 
