@@ -1,0 +1,106 @@
+"""Lives: each model's lifecycle and its last hundred steps. The table of ``core.lifecycle`` is the law here too."""
+
+import sqlite3
+from collections.abc import Collection
+
+from reconciler.adapters.ledger.access import Access
+from reconciler.adapters.ledger.catalogue import ensure_model
+from reconciler.adapters.ledger.facts import StepRow
+from reconciler.core.lifecycle import IN_RUNTIME, Lifecycle, path, recover, transition
+from reconciler.core.machine import HISTORY_LENGTH, Machine, Step
+
+
+class Lives:
+    """Walk models through the lifecycle."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def state(self, model: str) -> Lifecycle:
+        """Where a model stands; uninitialized where it is not known."""
+        return self._access.read(lambda connection: _standing(connection, model)[0])
+
+    def advance(self, model: str, to: Lifecycle) -> Step:
+        """One legal step, now.
+
+        Raises:
+            Failure: permanent ``illegal_transition``.
+        """
+        with self._access.transaction() as connection:
+            return self._step(connection, model, transition(self.state(model), to))
+
+    def reach(self, model: str, to: Lifecycle) -> tuple[Step, ...]:
+        """All steps of the shortest legal way, now; none where the model is there already.
+
+        Raises:
+            Failure: permanent ``illegal_transition`` where no way leads there.
+        """
+        with self._access.transaction() as connection:
+            return tuple(self._step(connection, model, step) for step in path(self.state(model), to))
+
+    def recover(self, loaded: Collection[str] = ()) -> dict[str, tuple[Lifecycle, Lifecycle]]:
+        """Put every model that a crash caught in progress back to its last durable state; what changed, (from, to).
+
+        ``loaded`` are the models that are observed in a runtime: of those a loaded or ready one stays, and one that
+        was executing is ready. The falls are recorded as steps, though the table has no such transition.
+        """
+        changed: dict[str, tuple[Lifecycle, Lifecycle]] = {}
+        with self._access.transaction() as connection:
+            for name, word in connection.execute("SELECT name, lifecycle FROM models ORDER BY name").fetchall():
+                state = Lifecycle(word)
+                durable = recover(state)
+                if name in loaded and state in IN_RUNTIME:
+                    durable = Lifecycle.READY if state is Lifecycle.EXECUTING else state
+                if durable is not state:
+                    self._step(connection, name, durable)
+                    changed[name] = (state, durable)
+        return changed
+
+    def history(self, model: str) -> tuple[StepRow, ...]:
+        """The last hundred steps of a model, oldest first."""
+        return self._access.read(lambda connection: _history(connection, model))
+
+    def machine(self, model: str) -> Machine:
+        """The model's walk as a value, for durations, averages and counts."""
+
+        def query(connection: sqlite3.Connection) -> Machine:
+            state, since = _standing(connection, model)
+            steps = tuple(Step(*row[1:]) for row in _history(connection, model))
+            return Machine(model, state, since, steps)
+
+        return self._access.read(query)
+
+    def _step(self, connection: sqlite3.Connection, model: str, to: Lifecycle) -> Step:
+        now = self._access.now()
+        ensure_model(connection, model, now)
+        state, since = _standing(connection, model)
+        step = Step(state, to, now, max(now - since, 0.0))
+        connection.execute(
+            "UPDATE models SET lifecycle = ?, lifecycle_since = ?, changed_at = ? WHERE name = ?",
+            (to.value, now, now, model),
+        )
+        connection.execute(
+            "INSERT INTO steps (model, source, target, at, lasted_s) VALUES (?, ?, ?, ?, ?)",
+            (model, state.value, to.value, now, step.lasted_s),
+        )
+        connection.execute(
+            "DELETE FROM steps WHERE model = ?1 AND id <= "
+            "(SELECT id FROM steps WHERE model = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            (model, HISTORY_LENGTH),
+        )
+        self._access.note("lifecycle", "saved", model)
+        return step
+
+
+def _standing(connection: sqlite3.Connection, model: str) -> tuple[Lifecycle, float]:
+    row = connection.execute("SELECT lifecycle, lifecycle_since FROM models WHERE name = ?", (model,)).fetchone()
+    return (Lifecycle(row[0]), row[1]) if row else (Lifecycle.UNINITIALIZED, 0.0)
+
+
+def _history(connection: sqlite3.Connection, model: str) -> tuple[StepRow, ...]:
+    rows = connection.execute(
+        "SELECT model, source, target, at, lasted_s FROM steps WHERE model = ? ORDER BY id", (model,)
+    )
+    return tuple(
+        StepRow(name, Lifecycle(source), Lifecycle(target), at, lasted_s) for name, source, target, at, lasted_s in rows
+    )
