@@ -7,7 +7,7 @@ that of h11's ``_state.py``.)
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -129,22 +129,24 @@ def transition(current: Lifecycle, to: Lifecycle) -> Lifecycle:
     raise permanent("illegal_transition", f"a model that is {current} cannot become {to}; it can become: {allowed}")
 
 
-def path(current: Lifecycle, to: Lifecycle) -> tuple[Lifecycle, ...]:
+def path(current: Lifecycle, to: Lifecycle, avoiding: Collection[Lifecycle] = ()) -> tuple[Lifecycle, ...]:
     """The shortest legal way, without ``current`` and with ``to``; empty where they are the same.
 
-    A way never leads through ``error``: nothing is done by failing. Ties go to the state that stands first.
+    A way never leads through ``error``, for nothing is done by failing, nor through a state that is to be avoided;
+    both may be where it begins or ends. Ties go to the state that stands first.
 
     Raises:
         Failure: permanent ``illegal_transition`` where no way leads there (nothing becomes uninitialized).
     """
     if current is to:
         return ()
+    closed = {_L.ERROR, *avoiding} - {to}
     came_from: dict[Lifecycle, Lifecycle] = {}
     queue = deque([current])
     while queue and to not in came_from:
         here = queue.popleft()
         for step in allowed_next(here):
-            if step not in came_from and step is not current and step in (to, *_STEPS[here]):
+            if step not in came_from and step not in closed and step is not current:
                 came_from[step] = here
                 queue.append(step)
     if to not in came_from:

@@ -88,7 +88,7 @@ class Models:
         """
         with self._access.transaction():
             local = self.get(remote.name)
-            merged = remote if local is None else merge_rows(local, remote)
+            merged = merge_rows(local or ModelRow(remote.name, origin=Origin.DEFAULTS), remote)
             self.save(merged)
         return merged
 

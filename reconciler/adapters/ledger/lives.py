@@ -6,8 +6,11 @@ from collections.abc import Collection
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
 from reconciler.adapters.ledger.facts import StepRow
+from reconciler.core.errors import Failure
 from reconciler.core.lifecycle import IN_RUNTIME, Lifecycle, path, recover, transition
 from reconciler.core.machine import HISTORY_LENGTH, Machine, Step
+
+_EVENTFUL = frozenset({Lifecycle.CLEANUP, Lifecycle.EVICTED, Lifecycle.QUARANTINED, Lifecycle.DELETED})
 
 
 class Lives:
@@ -37,6 +40,19 @@ class Lives:
         """
         with self._access.transaction() as connection:
             return tuple(self._step(connection, model, step) for step in path(self.state(model), to))
+
+    def follow(self, model: str, to: Lifecycle) -> tuple[Step, ...]:
+        """As :meth:`reach`, where nothing else need have happened on the way; otherwise the model stays as it is.
+
+        A new revision is fetched beside the old one, and a loaded model is hashed again, without ever having been
+        evicted or unloaded: such a model keeps its state.
+        """
+        with self._access.transaction() as connection:
+            try:
+                way = path(self.state(model), to, avoiding=_EVENTFUL)
+            except Failure:
+                return ()
+            return tuple(self._step(connection, model, step) for step in way)
 
     def recover(self, loaded: Collection[str] = ()) -> dict[str, tuple[Lifecycle, Lifecycle]]:
         """Put every model that a crash caught in progress back to its last durable state; what changed, (from, to).

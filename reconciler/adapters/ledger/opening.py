@@ -11,7 +11,7 @@ lives in a process beside a writing one: :data:`GATE` is held while one is read 
 :func:`has_writer` tells who writes here.
 """
 
-# ruff: noqa: PTH100, PTH104, PTH114, PTH116, PTH120 -- paths are plain strings here: they go into URIs and get suffixes such as -wal
+# ruff: noqa: PTH100, PTH104, PTH110, PTH114, PTH116, PTH120 -- paths are plain strings here: they go into URIs and get suffixes such as -wal
 
 import contextlib
 import os
@@ -93,8 +93,8 @@ def open_to_write(path: str, now: float) -> Opened:
 def _prepare(path: str, now: float) -> sqlite3.Connection:
     connection = connect(path, "mode=rwc")
     try:
-        _configure(connection)
         _check(connection)
+        _configure(connection)
         migrate(connection, now)
         _grow(connection, path)
     except BaseException:
@@ -143,9 +143,12 @@ def _grow(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _is_no_file(path: str) -> bool:
-    with contextlib.suppress(OSError):
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    return os.path.islink(path)
+    """Whether something that is no regular file stands in place of the database, its log or its shared memory."""
+    for tail in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.stat(path + tail).st_mode):
+                return True
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def _set_aside(path: str, now: float) -> str:
