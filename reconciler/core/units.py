@@ -26,11 +26,11 @@ _SECONDS = {
 }
 
 _NUMBER = r"[0-9]{1,19}(?:\.[0-9]{1,18})?"  # bounded, so that nobody makes us multiply thousands of digits
-SIZE_PATTERN = rf"^{_NUMBER} ?(?:B|[kMGTP]B|[KMGTP]iB)$"
+SIZE_PATTERN = rf"^(?:[0-9]{{1,19}}|{_NUMBER} ?(?:B|[kMGTP]B|[KMGTP]iB))$"
 SHARE_PATTERN = r"^(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?) ?%$"
-SIZE_OR_SHARE_PATTERN = rf"^(?:{_NUMBER} ?(?:B|[kMGTP]B|[KMGTP]iB)|(?:100(?:\.0+)?|[0-9]{{1,2}}(?:\.[0-9]+)?) ?%)$"
+SIZE_OR_SHARE_PATTERN = rf"^(?:[0-9]{{1,19}}|{_NUMBER} ?(?:B|[kMGTP]B|[KMGTP]iB)|(?:100(?:\.0+)?|[0-9]{{1,2}}(?:\.[0-9]+)?) ?%)$"
 DURATION_PATTERN = "^(?=[0-9])" + "".join(rf"(?:{_NUMBER}{unit})?" for unit in _SECONDS) + "$"
-RATE_PATTERN = rf"^{_NUMBER} ?(?:(?:B|[kMGTP]B|[KMGTP]iB)/s|[kMG]bit/s)$"
+RATE_PATTERN = rf"^(?:[0-9]{{1,19}}|{_NUMBER} ?(?:(?:B|[kMGTP]B|[KMGTP]iB)/s|[kMG]bit/s))$"
 
 _SIZE = re.compile(rf"({_NUMBER}) ?({'|'.join(_UNITS)})")
 _RATE = re.compile(rf"({_NUMBER}) ?({'|'.join([*_UNITS, *_BIT_UNITS])})/s")
@@ -104,6 +104,8 @@ def parse_rate(text: str | int) -> int:
         rate = _bounded(Fraction(text))
     else:
         match = _RATE.fullmatch(text)
+        if match is None and re.fullmatch("[0-9]{1,19}", text):
+            return parse_rate(int(text))
         if match is None:
             raise ValueError("a rate such as 20MB/s or 100Mbit/s")
         scale = Fraction(_UNITS[match[2]]) if match[2] in _UNITS else Fraction(_BIT_UNITS[match[2]], 8)

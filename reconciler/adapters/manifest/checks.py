@@ -1,0 +1,90 @@
+"""What only shows when all models are looked at together."""
+
+import posixpath
+from collections.abc import Mapping
+
+from reconciler.adapters.manifest.border import Border
+from reconciler.adapters.manifest.findings import quoted
+from reconciler.adapters.manifest.nearest import nearest
+from reconciler.adapters.manifest.tree import Node
+from reconciler.core.names import fold
+
+
+def check_names(models: Node, border: Border) -> None:
+    """Two model names become two folders: they must differ on every file system."""
+    seen: dict[str, tuple[str, Node]] = {}
+    for name, node in models.value.items():
+        key = fold(name)
+        if key not in seen:
+            seen[key] = (name, node)
+            continue
+        other, first = seen[key]
+        found = f"the model {quoted(name)} beside {quoted(other)}"
+        border.findings.add(
+            node.key_place, found, "names that differ in more than case", hint=f"first at {_at(first)}", path="models"
+        )
+
+
+def check_links(models: Node, border: Border) -> None:
+    """Every link is absolute, clean, and written by one model only."""
+    owners: dict[str, tuple[str, Node]] = {}
+    for name, node in models.value.items():
+        links, state = node.child("links"), node.child("state")
+        if links is None or (state is not None and state.value == "absent"):
+            continue
+        for index, link in enumerate(links.value):
+            if link.kind == "string":
+                _check_link(name, link, f"models.{name}.links[{index}]", owners, border)
+
+
+def _check_link(name: str, link: Node, path: str, owners: dict[str, tuple[str, Node]], border: Border) -> None:
+    text: str = link.value
+    if not text.startswith("/") or posixpath.normpath(text) != text or text.startswith("//"):
+        border.findings.value(link, path, "an absolute path of a file, without . and .. and without a slash at its end")
+        return
+    if text in owners:
+        other, first = owners[text]
+        found = f"the link {quoted(text)}, which {other} writes too"
+        border.findings.add(link.place, found, "a link that one model writes", hint=f"first at {_at(first)}", path=path)
+        return
+    owners[text] = (name, link)
+
+
+def check_dependencies(models: Node, border: Border) -> None:
+    """``dependsOn`` names models of the manifest and comes to an end."""
+    graph: dict[str, dict[str, Node]] = {}
+    for name, node in models.value.items():
+        wanted = node.child("dependsOn")
+        if wanted is None:
+            continue
+        graph[name] = {}
+        for index, child in enumerate(wanted.value):
+            if child.kind != "string":
+                continue
+            if child.value in models.value:
+                graph[name][child.value] = child
+                continue
+            meant = nearest(child.value, models.value)
+            hint = f"did you mean {meant}?" if meant else ""
+            border.findings.value(child, f"models.{name}.dependsOn[{index}]", "a model of this manifest", hint=hint)
+    _check_cycles(graph, border)
+
+
+def _check_cycles(graph: Mapping[str, Mapping[str, Node]], border: Border) -> None:
+    """Take away what depends on nothing until nothing changes; what is left goes round in circles."""
+    left = {name: set(wanted) & set(graph) for name, wanted in graph.items()}
+    while free := [name for name, wanted in left.items() if not wanted]:
+        for name in free:
+            del left[name]
+        for wanted in left.values():
+            wanted.difference_update(free)
+    for name in sorted(left):
+        target = min(left[name])
+        node = graph[name][target]
+        path = f"models.{name}.dependsOn"
+        border.findings.value(node, path, "dependencies without a circle", hint=f"{target} needs {name} in the end")
+
+
+def _at(node: Node) -> str:
+    file, line, column = node.key_place
+    return f"{file}:{line}:{column}"
