@@ -82,8 +82,7 @@ def sign_azure(account: str, key: str, now: float, lifetime_s: float = 3600.0) -
         ValueError: ``key`` is no base64.
     """
     expiry = datetime.fromtimestamp(now + lifetime_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    fields = {"sv": SAS_VERSION, "ss": "b", "srt": "co", "sp": "rl", "se": expiry}
-    lines = (account, fields["sp"], fields["ss"], fields["srt"], "", expiry, "", "", SAS_VERSION, "", "")
-    text = "\n".join(lines)
+    text = f"{account}\nrl\nb\nco\n\n{expiry}\n\n\n{SAS_VERSION}\n\n"
     signature = hmac.digest(base64.b64decode(key, validate=True), text.encode(), "sha256")
+    fields = {"sv": SAS_VERSION, "ss": "b", "srt": "co", "sp": "rl", "se": expiry}
     return encode_query([*fields.items(), ("sig", base64.b64encode(signature).decode())])
