@@ -83,7 +83,7 @@ def _renameat2_function() -> Callable[[int, bytes, int, bytes, int], int] | None
     types = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
     if hasattr(libc, "renameat2"):
         libc.renameat2.argtypes = types
-        return libc.renameat2  # type: ignore[no-any-return]
+        return libc.renameat2
     number = _NUMBERS.get(platform.machine())
     if number is None or platform.system() != "Linux":
         return None
