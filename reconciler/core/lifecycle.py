@@ -133,7 +133,7 @@ def path(current: Lifecycle, to: Lifecycle, avoiding: Collection[Lifecycle] = ()
     """The shortest legal way, without ``current`` and with ``to``; empty where they are the same.
 
     A way never leads through ``error``, for nothing is done by failing, nor through a state that is to be avoided;
-    both may be where it begins or ends. Ties go to the state that stands first.
+    both may be where it begins or ends. Ties go to the step that the table names first: onwards, not back.
 
     Raises:
         Failure: permanent ``illegal_transition`` where no way leads there (nothing becomes uninitialized).
@@ -145,8 +145,8 @@ def path(current: Lifecycle, to: Lifecycle, avoiding: Collection[Lifecycle] = ()
     queue = deque([current])
     while queue and to not in came_from:
         here = queue.popleft()
-        for step in allowed_next(here):
-            if step not in came_from and step not in closed and step is not current:
+        for step in (*_STEPS[here], _L.ERROR):
+            if step in TRANSITIONS[here] and step not in came_from and step not in closed and step is not current:
                 came_from[step] = here
                 queue.append(step)
     if to not in came_from:

@@ -141,6 +141,15 @@ def test_the_way_to_ready_is_the_shortest():
     )
 
 
+def test_of_two_ways_as_long_the_one_onwards_is_taken():
+    assert path(Lifecycle.DOWNLOADING, Lifecycle.VALIDATED) == (
+        Lifecycle.DOWNLOADED,
+        Lifecycle.VALIDATING,
+        Lifecycle.VALIDATED,
+    )
+    assert path(Lifecycle.VALIDATED, Lifecycle.DISCOVERED) == (Lifecycle.EVICTED, Lifecycle.DISCOVERED)
+
+
 def test_a_way_goes_round_what_is_to_be_avoided():
     assert path(Lifecycle.ERROR, Lifecycle.VALIDATED) == (Lifecycle.CLEANUP, Lifecycle.VALIDATED)
     assert path(Lifecycle.ERROR, Lifecycle.VALIDATED, avoiding={Lifecycle.CLEANUP}) == (
