@@ -22,7 +22,7 @@ from reconciler.core.errors import permanent
 @click.option("--timeout", type=DURATION, metavar="DURATION", help="Stop after so long (exit 8).")
 @click.option("--yes", is_flag=True, help="Do not ask before evicting.")
 @click.pass_context
-def apply(context: click.Context, **options: Any) -> int:
+def apply(context: click.Context, /, **options: Any) -> int:
     """Apply the manifest, or a saved plan."""
     settings = settings_of(context)
     request = Request(only=options["only"], prune=options["prune"], allow_evict=options["allow_evict"])

@@ -75,10 +75,17 @@ def _option(*names: str, **settings: Any) -> click.Option:
 class Verb(click.Command):
     """A verb, with the global options after it as well."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, *args: Any, markdown: bool = False, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self.markdown = markdown
         self.own = list(self.params)
         self.params += global_options()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse what cannot be printed before anything is done."""
+        if settings_of(ctx).output == "markdown" and not self.markdown:
+            raise click.UsageError(f"{self.name} has no markdown output; plan has", ctx)
+        return super().invoke(ctx)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """The verb's own options first."""
@@ -89,7 +96,7 @@ class Verbs(click.Group):
     """The verbs in sections; each is imported when it is used."""
 
     def __init__(self, sections: Mapping[str, Mapping[str, tuple[str, str]]], **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(subcommand_metavar="VERB [ARGS]...", **settings)
         self.sections = sections
         self.table = {verb: row for rows in sections.values() for verb, row in rows.items()}
         self.params += global_options()

@@ -64,9 +64,11 @@ def suspend(context: click.Context, until: tuple[str, float] | None) -> int:
 
 
 def _moment(given: tuple[str, float]) -> float:
+    if given[0] == "at":
+        return given[1]
     from reconciler.world import wall_clock  # noqa: PLC0415
 
-    return given[1] if given[0] == "at" else wall_clock() + given[1]
+    return wall_clock() + given[1]
 
 
 @click.command(cls=Verb, help="Go on after suspend.")

@@ -136,7 +136,7 @@ def diagnostic_lines(plan: Plan, ink: Ink) -> Iterator[str]:
 
 
 def plan_summary(plan: Plan) -> str:
-    """The closing line: ``Plan: 2 to download (1.4 GB), 1 to evict (300 MB freed), 5 unchanged. Peak 3 GB of 10 GB.``."""
+    """The closing line: ``Plan: 2 to download (1.4 GB), 1 to evict (300 MB freed), 5 unchanged. Peak 3 GB …``."""
     summary = plan.summary
     counts = dict(summary.counts)
     parts = [_counted(kind, counts[kind.value], plan) for kind in ActionKind if counts.get(kind.value)]

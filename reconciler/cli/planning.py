@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 MAX_DOCUMENT_BYTES = 256 << 20  # a snapshot of tens of thousands of models is a few MB
 
 
-@click.command(cls=Verb, help="What apply would do, and why. Changes nothing.")
+@click.command(cls=Verb, markdown=True, help="What apply would do, and why. Changes nothing.")
 @click.option("--out", metavar="FILE", help="Save the plan; apply FILE does exactly that or nothing.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there is something to do.")
 @click.option("--observed", multiple=True, metavar="SNAPSHOT", help="Plan for another machine; repeat for a table.")
@@ -33,7 +34,7 @@ MAX_DOCUMENT_BYTES = 256 << 20  # a snapshot of tens of thousands of models is a
 @click.option("--prune", is_flag=True, help="Evict what the manifest does not name.")
 @click.option("--allow-evict", type=click.IntRange(0), metavar="N", help="Replaces cache.maxEvictions for this run.")
 @click.pass_context
-def plan(context: click.Context, **options: Any) -> int:
+def plan(context: click.Context, /, **options: Any) -> int:
     """Plan here, or for the machines of the snapshots."""
     settings = settings_of(context)
     request = Request(only=options["only"], prune=options["prune"], allow_evict=options["allow_evict"])
@@ -59,14 +60,19 @@ def plan(context: click.Context, **options: Any) -> int:
 
 def show_plan(settings: Settings, made: Plan) -> None:
     """One plan."""
-    from reconciler.core.document import plan_document  # noqa: PLC0415
-
     markdown = None
     if settings.output == "markdown":
         from reconciler.cli.plan_markdown import plan_markdown  # noqa: PLC0415
 
-        markdown = plan_markdown(made, plan_document(made)["plan_digest"])
-    show(settings, lambda: plan_document(made), lambda ink: plan_lines(made, ink), markdown)
+        markdown = plan_markdown(made, document_of(made)["plan_digest"])
+    show(settings, lambda: document_of(made), lambda ink: plan_lines(made, ink), markdown)
+
+
+def document_of(made: Plan) -> Document:
+    """The ``Plan`` document; imported late, since text needs none."""
+    from reconciler.core.document import plan_document  # noqa: PLC0415
+
+    return plan_document(made)
 
 
 def show_fleet(settings: Settings, plans: list[tuple[str, Plan]]) -> None:
@@ -81,15 +87,13 @@ def show_fleet(settings: Settings, plans: list[tuple[str, Plan]]) -> None:
 
 def fleet_document(plans: list[tuple[str, Plan]]) -> Document:
     """The ``PlanTable`` document: a verdict and a whole plan per machine."""
-    from reconciler.core.document import plan_document  # noqa: PLC0415
-
     return heading("PlanTable") | {
         "machines": [
             {
                 "name": name,
                 "verdict": fleet_verdict(made)[0],
                 "message": fleet_verdict(made)[1],
-                "plan": plan_document(made),
+                "plan": document_of(made),
             }
             for name, made in plans
         ]
@@ -112,7 +116,7 @@ def read_document(path: str, what: str) -> Document:
     """
     try:
         if path == "-":
-            data = click.get_binary_stream("stdin").read(MAX_DOCUMENT_BYTES + 1)
+            data = sys.stdin.buffer.read(MAX_DOCUMENT_BYTES + 1)
         else:
             with open(path, "rb") as stream:  # noqa: PTH123 -- one bounded read
                 data = stream.read(MAX_DOCUMENT_BYTES + 1)
@@ -136,9 +140,7 @@ def read_snapshot(path: str) -> "ObservedState":
 
 def save(path: str, made: Plan, desired: "DesiredState") -> None:
     """Write the plan and where its manifest lies; all or nothing, readable by its owner."""
-    from reconciler.core.document import plan_document  # noqa: PLC0415
-
-    document = plan_document(made)
+    document = document_of(made)
     document["desired"] = document["desired"] | {"files": list(desired.files)}
     target = Path(path)
     try:

@@ -53,7 +53,7 @@ CONDITIONS = (
 )
 @click.option("--timeout", type=DURATION, metavar="DURATION", help="Wait no longer than this (exit 8).")
 @click.pass_context
-def status(context: click.Context, name: str | None, **options: Any) -> int:
+def status(context: click.Context, /, name: str | None, **options: Any) -> int:
     """The status; an invalid manifest is told, and the last good one shown."""
     settings = settings_of(context)
     desired, invalid = _desired(settings)
@@ -152,27 +152,28 @@ def why(context: click.Context, name: str) -> int:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the last so many.")
 @click.option("--follow", is_flag=True, help="Go on until interrupted.")
 @click.pass_context
-def events(context: click.Context, **options: Any) -> int:
+def events(context: click.Context, /, **options: Any) -> int:
     """Events."""
     settings = settings_of(context)
+    after, model = options["after"], options["model"]
     with opened(settings) as reconciler:
-        found = reconciler.events(after=options["after"], model=options["model"], limit=options["limit"])
-        reading = _print_events(settings, found)
-        if not options["follow"] or not reading:
-            return Exit.DONE
-        seq = found[-1].seq if found else options["after"]
-        return _follow(settings, reconciler, seq, options["model"])
+        if options["follow"]:
+            return _follow(settings, reconciler, after, model)
+        _print_events(settings, reconciler.events(after=after, model=model, limit=options["limit"]))
+    return Exit.DONE
 
 
 def _follow(settings: Settings, reconciler: "Reconciler", seq: int, model: str | None) -> int:
+    """Print what is there and what comes, until interrupted or until nobody reads any more."""
     with cancel_on_signals(Cancel()) as cancel:
         cancel.announce = lambda _: None
-        while not cancel.wait(LOOK_EVERY_S):
+        while True:
             found = reconciler.events(after=seq, model=model)
             if found and not _print_events(settings, found):
                 return Exit.DONE
             seq = found[-1].seq if found else seq
-    return Exit.TERMINATED if cancel.stop == "terminated" else Exit.INTERRUPTED
+            if cancel.wait(LOOK_EVERY_S):
+                return Exit.TERMINATED if cancel.stop == "terminated" else Exit.INTERRUPTED
 
 
 def _print_events(settings: Settings, found: Sequence[Event]) -> bool:

@@ -1,16 +1,19 @@
 """The reading verbs' values as text."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from reconciler.cli.layout import Cell, Ink, columns, count, paragraph
 from reconciler.core.moments import moment_text
 from reconciler.core.report import Check, Event, History, time_in_states
 from reconciler.core.units import format_duration, format_size
 from reconciler.core.usage import Df
-from reconciler.core.why import Why
+
+if TYPE_CHECKING:
+    from reconciler.core.why import Why
 
 
-def why_lines(why: Why, ink: Ink) -> Iterator[str]:
+def why_lines(why: "Why", ink: Ink) -> Iterator[str]:
     """The decision, the chain, the change."""
     yield from columns([[Cell(why.model, "bold"), Cell(str(why.decision), "cyan"), why.message]], ink, indent=0)
     yield ""
@@ -151,7 +154,7 @@ def df_lines(df: Df, ink: Ink) -> Iterator[str]:
 def check_lines(checks: Sequence[Check], ink: Ink) -> Iterator[str]:
     """One line per check, a hint below where there is one, and a closing line."""
     styles = {"ok": "green", "warn": "yellow", "fail": "red"}
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             Cell(check.status, styles.get(check.status, "")),
             Cell(check.name, "bold"),

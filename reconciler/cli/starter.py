@@ -38,7 +38,7 @@ apiVersion: reconciler/v1
 kind: Manifest
 
 cache:                      # the disk
-  maxSize: {cache}             # half of the {free} that were free; a share such as 60% works too
+  maxSize: {cache:<17}# half of the {free} that were free; a share such as 60% works too
   minFreeSpace: 2GiB        # this much stays free on the file system, whatever maxSize says
   evictionPolicy: lru       # who goes first when room is needed: lru, lfu, fifo, largest-first
   retention: 30d            # a model that left this file goes after so long without use; never

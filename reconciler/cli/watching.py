@@ -23,7 +23,7 @@ from reconciler.core.errors import permanent
 )
 @click.option("--listen", metavar="ADDRESS", help="Serve health and metrics on HOST:PORT.")
 @click.pass_context
-def watch(context: click.Context, **options: Any) -> int:
+def watch(context: click.Context, /, **options: Any) -> int:
     """Hand over to the loop; its exit code."""
     settings = settings_of(context)
     try:

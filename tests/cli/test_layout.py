@@ -1,0 +1,43 @@
+"""Columns, wrapping, colour, and a clean text whatever comes in."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.cli.layout import Cell, Ink, cells_wide, clean, columns
+
+
+@given(st.text())
+def test_clean_text_is_one_line_without_control_characters(text):
+    out = clean(text)
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u2028\u2029\u202e" for char in out)
+
+
+def test_columns_are_aligned_and_empty_ones_left_out():
+    rows = [["a", "", "1 B", "x"], ["long", "", "10 GB", "y"]]
+    assert columns(rows, Ink(), align="<<>") == ["  a       1 B  x", "  long  10 GB  y"]
+
+
+def test_wide_characters_keep_the_columns():
+    first, second = columns([["模型", "x"], ["ab", "x"]], Ink())
+    assert cells_wide(first) == cells_wide(second)
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=4), st.text(alphabet="ab ", max_size=300))
+def test_a_pipe_gets_one_line_per_row(cells, last):
+    assert len(columns([[*cells, last]], Ink())) == 1
+
+
+@given(st.integers(40, 160), st.text(alphabet="abc ", max_size=400), st.text(alphabet="xy", max_size=30))
+def test_a_terminal_gets_no_line_wider_than_itself(width, message, name):
+    for line in columns([["+", "download", name, message]], Ink(width=width)):
+        assert len(line) <= width or " " not in line.strip()
+
+
+def test_colour_changes_nothing_but_colour():
+    import re
+
+    rows = [[Cell("+", "green"), Cell("llama", "bold"), Cell("a reason that is rather long " * 5, "dim")]]
+    plain = columns(rows, Ink(width=60))
+    coloured = columns(rows, Ink(width=60, colour=True))
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in coloured] == plain
+    assert coloured != plain
