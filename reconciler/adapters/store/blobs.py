@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from reconciler.adapters.store.folders import FILE_MODE, failing, file_stat, open_below, open_root, split, sync
 from reconciler.adapters.store.layout import QUARANTINE, blob_parts
 from reconciler.adapters.store.syscalls import rename_noreplace
-from reconciler.core.errors import permanent, refused, transient
+from reconciler.core.errors import Failure, permanent, refused, transient
 from reconciler.core.state import Digest, FileStat
 
 Finished = tuple[str, Digest, int]  # path below the root (or absolute), digest, size in bytes
@@ -100,7 +100,7 @@ def stat_blob(root: str, digest: Digest) -> FileStat | None:
     try:
         with open_root(root) as root_fd, open_below(root_fd, folders) as folder_fd:
             found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
-    except OSError:
+    except (OSError, Failure):
         return None
     return file_stat(found) if stat.S_ISREG(found.st_mode) else None
 

@@ -38,7 +38,6 @@ from reconciler.adapters.store.layout import (
     PARTIAL,
     PLACE_PREFIX,
     QUARANTINE,
-    RECORD_ATTRIBUTE,
     SWAP_PREFIX,
     Unplaced,
     blob_parts,
@@ -46,6 +45,7 @@ from reconciler.adapters.store.layout import (
     temporary,
 )
 from reconciler.adapters.store.ownership import Owner, Ownership
+from reconciler.adapters.store.record import set_record
 from reconciler.adapters.store.syscalls import exchange, is_there, rename_noreplace
 from reconciler.core.errors import refused, transient
 from reconciler.core.names import check_collisions, check_path, check_segment
@@ -95,7 +95,7 @@ def place(
                     _link_blob(root_fd, tree_fd, path, digest)
                 _carry_over(job, tree_fd, frozenset(path for path, _ in files))
                 if files:
-                    _write_record(tree_fd, record)
+                    set_record(tree_fd, record)
                 sync_tree(tree_fd, model)
             _swap(job, stage_fd, is_empty=not files and not job.kept)
         return Unplaced(tuple(job.removed), tuple(job.set_aside), tuple(job.kept))
@@ -267,38 +267,3 @@ def _remove_folders(tree_fd: int) -> None:
         with open_below(tree_fd, (entry.name,)) as child_fd:
             _remove_folders(child_fd)
         os.rmdir(entry.name, dir_fd=tree_fd)
-
-
-def _write_record(tree_fd: int, record: bytes) -> bool:
-    """Best effort: not every file system has extended attributes, and some bound them at 4 KiB a file."""
-    if not record or not hasattr(os, "setxattr"):
-        return False
-    try:
-        os.setxattr(tree_fd, RECORD_ATTRIBUTE, record)
-    except OSError:
-        return False
-    return True
-
-
-def write_record(root: str, model: str, record: bytes) -> bool:
-    """Replace the record of a placed model; False where the file system keeps none, or it is not placed."""
-    if read_record(root, model) == record:
-        return True
-    try:
-        with open_root(root) as root_fd, open_below(root_fd, (MODELS, check_segment(model))) as tree_fd:
-            is_written = _write_record(tree_fd, record)
-            sync(tree_fd, model)
-            return is_written
-    except OSError:
-        return False
-
-
-def read_record(root: str, model: str) -> bytes | None:
-    """The record a placed model's folder bears; None where it has none."""
-    if not hasattr(os, "getxattr"):
-        return None
-    try:
-        with open_root(root) as root_fd, open_below(root_fd, (MODELS, check_segment(model))) as tree_fd:
-            return os.getxattr(tree_fd, RECORD_ATTRIBUTE)
-    except OSError:
-        return None

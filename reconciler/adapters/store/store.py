@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reconciler.adapters.store import blobs, hashing, intake, links, lock, place, quarantine, sweep, usage
+from reconciler.adapters.store import record as records
 from reconciler.adapters.store.folders import failing, open_below, open_root, remove_tree
 from reconciler.adapters.store.layout import (
     FOLDERS,
@@ -46,9 +47,13 @@ class Store:
         folders, name = blob_parts(digest)
         return "/".join((self.root, *folders, name))
 
+    def model_folder(self, model: str) -> str:
+        """Where a model's files lie, absolute."""
+        return f"{self.root}/{MODELS}/{check_segment(model, 'model name')}"
+
     def placed_path(self, model: str, path: str = "") -> str:
-        """Where a model's file lies, absolute; the model's folder where ``path`` is empty."""
-        folder = f"{self.root}/{MODELS}/{check_segment(model, 'model name')}"
+        """Where one of a model's files lies, absolute; the model's folder where ``path`` is empty."""
+        folder = self.model_folder(model)
         return f"{folder}/{check_path(path)}" if path else folder
 
     def partial_path(self, model: str, path: str, identity: str) -> str:
@@ -187,11 +192,11 @@ class Store:
 
     def read_record(self, model: str) -> bytes | None:
         """The record that the model's folder bears."""
-        return place.read_record(self.root, model)
+        return records.read_record(self.root, model)
 
     def write_record(self, model: str, record: bytes) -> bool:
         """Replace the record, where it differs; False where the file system keeps none."""
-        return place.write_record(self.root, model, record)
+        return records.write_record(self.root, model, record)
 
     # --- bad copies ----------------------------------------------------------------------------------------------
 
