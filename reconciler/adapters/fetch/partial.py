@@ -1,0 +1,199 @@
+"""The unfinished file: opened once, locked, preallocated, written at offsets, synced.
+
+Written with ``O_DIRECT`` where the file system takes it, which leaves the page cache to the models that run; else
+buffered, and let go with ``posix_fadvise``. The lock (``flock``) makes one process work on one target; it goes with the
+process. A failed sync poisons the file: the kernel may have dropped the dirty pages, so it is never synced again.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from reconciler.adapters.fetch.disk import failure_of_disk
+from reconciler.core.errors import Failure, transient
+from reconciler.core.ports import CancelToken
+
+ALIGN_BYTES = 4096
+_O_DIRECT: int = getattr(os, "O_DIRECT", 0)
+_FICLONE = 0x40049409
+_NOT_SUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class Partial:
+    """One open, locked partial file. Writes and reads at different offsets may run in several threads."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._direct_fd: int | None = None
+        self._is_tried = False
+        self._is_buffered_dirty = False
+        self.is_poisoned = False
+
+    @classmethod
+    def open(cls, path: str, cancel: CancelToken, waiting: Callable[[], None]) -> "Partial":
+        """Open and lock ``path``, made where absent; waits while another process holds it.
+
+        Raises:
+            Failure: ``fetched_elsewhere`` (transient) where the holder moved the file away meanwhile.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise failure_of_disk(error, path) from error
+        try:
+            has_waited = _lock(fd, cancel, waiting)
+            if not _is_same(fd, path):
+                if has_waited:
+                    raise transient("fetched_elsewhere", f"another process has just finished {path}", retry_after_s=0.0)
+                os.close(fd)
+                return cls.open(path, cancel, waiting)
+        except Failure:
+            os.close(fd)
+            raise
+        return cls(path, fd)
+
+    @property
+    def size_bytes(self) -> int:
+        """The file's length now; preallocated bytes count."""
+        return os.fstat(self._fd).st_size
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What the file takes on the disk already."""
+        return os.fstat(self._fd).st_blocks * 512
+
+    def allocate(self, size_bytes: int) -> None:
+        """Reserve the whole file, so that a full disk shows before the first byte."""
+        self._open_direct()
+        if self._direct_fd is None or self.size_bytes >= size_bytes:
+            return
+        try:
+            os.posix_fallocate(self._fd, 0, size_bytes)
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:
+                raise failure_of_disk(error, self.path) from error
+
+    def write(self, view: memoryview, offset: int) -> None:
+        """Write all of ``view`` at ``offset``; past the page cache where address, length and offset are aligned."""
+        is_aligned = not (len(view) % ALIGN_BYTES or offset % ALIGN_BYTES)
+        fd = self._direct_fd if is_aligned and self._direct_fd is not None else self._fd
+        self._is_buffered_dirty |= fd == self._fd
+        try:
+            while view:
+                count = os.pwrite(fd, view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            raise failure_of_disk(error, self.path) from error
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Read up to ``len(view)`` bytes; fewer only at the end of the file."""
+        self._open_direct()
+        is_aligned = not (len(view) % ALIGN_BYTES or offset % ALIGN_BYTES)
+        total = 0
+        try:
+            fd = self._direct_fd if is_aligned and self._direct_fd is not None else self._fd
+            while total < len(view):
+                count = os.preadv(fd, [view[total:]], offset + total)
+                if not count:
+                    break
+                total += count
+                if count % ALIGN_BYTES:
+                    fd = self._fd
+        except OSError as error:
+            raise failure_of_disk(error, self.path) from error
+        return total
+
+    def sync(self) -> None:
+        """Make what was written durable.
+
+        Raises:
+            Failure: transient; the file is poisoned and must be dropped.
+        """
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self.is_poisoned = True
+            raise failure_of_disk(error, self.path) from error
+        if self._is_buffered_dirty:
+            self._is_buffered_dirty = False
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def truncate(self, size_bytes: int) -> None:
+        """Cut or grow to ``size_bytes``."""
+        try:
+            if self.size_bytes != size_bytes:
+                os.ftruncate(self._fd, size_bytes)
+        except OSError as error:
+            raise failure_of_disk(error, self.path) from error
+
+    def clone(self, source_fd: int) -> bool:
+        """Share the blocks of another file, where the file system can; the bytes still count as unread."""
+        try:
+            fcntl.ioctl(self._fd, _FICLONE, source_fd)
+        except OSError:
+            return False
+        return True
+
+    def note(self, name: str, value: bytes) -> None:
+        """Keep a small value with the file itself, where the file system can."""
+        with contextlib.suppress(OSError, AttributeError):
+            os.setxattr(self._fd, name, value)
+
+    def replace(self) -> None:
+        """Go on with a new, empty file of the same name; what lay there is nobody's any more."""
+        self.drop()
+        fresh = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.close()
+        self._fd, self._is_tried = fresh, False
+        with contextlib.suppress(OSError):
+            fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def drop(self) -> None:
+        """Remove the file; its lock stays until it is closed."""
+        with contextlib.suppress(OSError):
+            Path(self.path).unlink()
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        if self._direct_fd is not None:
+            os.close(self._direct_fd)
+            self._direct_fd = None
+        os.close(self._fd)
+
+    def _open_direct(self) -> None:
+        if self._is_tried or not _O_DIRECT:
+            return
+        self._is_tried = True
+        with contextlib.suppress(OSError):
+            self._direct_fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | _O_DIRECT)
+
+
+def _lock(fd: int, cancel: CancelToken, waiting: Callable[[], None]) -> bool:
+    has_waited = False
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not has_waited:
+                waiting()
+            has_waited = True
+            if cancel.wait(0.1):
+                raise transient("cancelled", "stopped while another process works on the same file") from None
+        except OSError:
+            return False  # no locks on this file system: the store's own lock must do
+        else:
+            return has_waited
+
+
+def _is_same(fd: int, path: str) -> bool:
+    try:
+        there, here = os.stat(path, follow_symlinks=False), os.fstat(fd)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)

@@ -1,0 +1,83 @@
+"""Who may download now: a number of slots handed out in strict order of priority, and connections per origin."""
+
+import heapq
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.adapters.fetch.redirects import Origin
+from reconciler.core.errors import transient
+from reconciler.core.ports import CancelToken
+
+
+class Slots:
+    """A priority queue before a fixed number of places; equal priorities keep their order of arrival."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._condition = threading.Condition()
+        self._waiting: list[tuple[int, int]] = []
+        self._order = itertools.count()
+
+    @contextmanager
+    def hold(self, priority: int, cancel: CancelToken) -> Iterator[None]:
+        """Wait for a place, keep it within the block."""
+        ticket = (-priority, next(self._order))
+        with self._condition:
+            heapq.heappush(self._waiting, ticket)
+            while self._free <= 0 or self._waiting[0] != ticket:
+                self._condition.wait(0.2)
+                if cancel.is_set():
+                    self._waiting.remove(ticket)
+                    heapq.heapify(self._waiting)
+                    self._condition.notify_all()
+                    raise transient("cancelled", "stopped while waiting for its turn")
+            heapq.heappop(self._waiting)
+            self._free -= 1
+            self._condition.notify_all()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._free += 1
+                self._condition.notify_all()
+
+
+class Connections:
+    """Counts connections per origin."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._condition = threading.Condition()
+        self._open: Counter[Origin] = Counter()
+
+    def try_take(self, origin: Origin) -> bool:
+        """Take one more where the cap allows."""
+        with self._condition:
+            if self._open[origin] >= self._most:
+                return False
+            self._open[origin] += 1
+            return True
+
+    def take(self, origin: Origin, cancel: CancelToken) -> None:
+        """Wait for one.
+
+        Raises:
+            Failure: transient ``cancelled``.
+        """
+        with self._condition:
+            while self._open[origin] >= self._most:
+                self._condition.wait(0.2)
+                if cancel.is_set():
+                    raise transient("cancelled", f"stopped while waiting for a connection to {origin[1]}")
+            self._open[origin] += 1
+
+    def give_back(self, origin: Origin) -> None:
+        """One is closed."""
+        with self._condition:
+            self._open[origin] -= 1
+            if not self._open[origin]:
+                del self._open[origin]
+            self._condition.notify_all()
