@@ -59,7 +59,9 @@ def read_secret(reference: SecretReference, environment: Mapping[str, str]) -> s
         with path.open("rb") as file:
             value = file.read(MAX_SECRET_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise permanent("secret_missing", f"the secret file {path} cannot be read", hint="check its path and mode") from error
+        raise permanent(
+            "secret_missing", f"the secret file {path} cannot be read", hint="check its path and mode"
+        ) from error
     if not value.strip():
         raise permanent("secret_missing", f"the secret file {path} is empty", hint="write the secret into it")
     return _one_line(value.strip("\r\n"), str(path))

@@ -1,0 +1,80 @@
+"""What a pass writes down that is no action: the generation in force, pins, priorities; and what a crash left lying.
+
+All of it only where it differs from what the ledger says already: a second pass writes nothing.
+"""
+
+import os
+
+from reconciler.adapters.ledger import Ledger, LedgerFacts
+from reconciler.core.state import DesiredState
+from reconciler.observe import Sight
+from reconciler.world import World
+
+QUARANTINE_S = 86400.0  # how long a bad copy is kept
+FOLDERS = ("blobs", "models", "partial", "quarantine")
+
+
+def tidy(world: World) -> None:
+    """Make the store where it is missing."""
+    root = world.store.root
+    if not all(os.path.isdir(f"{root}/{folder}") for folder in FOLDERS):  # noqa: PTH112 -- the store speaks text
+        world.store.create()
+
+
+def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight) -> None:
+    """Bring the ledger's notes up to the manifest, and clear what crashes and time left in the store."""
+    sweep(world, sight)
+    changes = _changes(desired, sight.facts)
+    if not changes and sight.facts.meta.generation == desired.digest and not _is_cut_off(sight.facts):
+        return
+    ledger.become_writer()
+    with ledger.transaction():
+        ledger.meta.set_generation(desired.digest)
+        if _is_cut_off(sight.facts):
+            loaded = [name for runtime in sight.observed.runtimes for name, _ in runtime.loaded]
+            ledger.lives.recover(loaded)
+        for name, columns in changes.items():
+            ledger.models.update(name, columns)
+        for override in sight.facts.overrides:
+            if override.kind in {"load", "unload", "rollback"} and _is_outdated(override.model, override.spec_digest, desired):
+                ledger.overrides.clear(override.model, kind=override.kind)
+
+
+def _is_outdated(name: str, spec: str, desired: DesiredState) -> bool:
+    """An override holds until the manifest asks for other bytes, or for the model no more."""
+    model = next((model for model in desired.models if model.name == name), None)
+    return model is not None and spec != "" and model.spec_digest != spec
+
+
+def _is_cut_off(facts: LedgerFacts) -> bool:
+    return False if not facts.models else any(row.lifecycle.value in _IN_PROGRESS for row in facts.models.values())
+
+
+_IN_PROGRESS = frozenset({"downloading", "extracting", "validating", "initializing", "loading", "executing", "cleanup"})
+
+
+def _changes(desired: DesiredState, facts: LedgerFacts) -> dict[str, dict[str, object]]:
+    """The catalogue columns that the manifest changes, by model."""
+    changes: dict[str, dict[str, object]] = {}
+    unpinned = {override.model for override in facts.overrides if override.kind == "unpin"}
+    for model in desired.models:
+        row = facts.models.get(model.name)
+        if row is None or not row.spec_digest:
+            continue
+        columns: dict[str, object] = {}
+        if row.priority != model.priority:
+            columns["priority"] = model.priority
+        if model.pinned and not row.pinned and model.name not in unpinned:
+            columns["pinned"] = True
+        if columns:
+            changes[model.name] = columns
+    return changes
+
+
+def sweep(world: World, sight: Sight) -> None:
+    """Clear what a crash left half-made, and bad copies that were kept for a day."""
+    if sight.scan.leftovers:
+        world.store.sweep()
+    oldest = world.now() - QUARANTINE_S
+    if any(copy.since < oldest for copy in sight.scan.quarantined):
+        world.store.clean_quarantine(oldest)

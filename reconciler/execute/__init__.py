@@ -1,0 +1,10 @@
+"""Executing a plan: one handler per kind of action, in one table.
+
+``run`` schedules, ``work`` is what handlers share, ``remember`` writes down how it went. The handlers: ``download``,
+``extract``, ``storing`` (verify, link, adopt), ``removal`` (evict), ``loading`` (load, unload).
+"""
+
+from reconciler.execute.run import execute
+from reconciler.execute.work import Work
+
+__all__ = ["Work", "execute"]

@@ -1,0 +1,40 @@
+"""``load`` and ``unload``: into and out of a runtime. Success is what the runtime was observed to hold afterwards."""
+
+from reconciler.core.actions import Action
+from reconciler.core.errors import permanent, transient
+from reconciler.core.state import RuntimeSpec
+from reconciler.execute.work import Done, Work
+from reconciler.observe import runtime_model
+
+
+def load(action: Action, work: Work) -> Done:
+    """Load the model as it is placed now into its runtime."""
+    desired = work.models.get(action.model)
+    spec = _runtime(work, desired.runtime if desired else "default")
+    stored = work.placed_now(action.model)
+    if stored is None:
+        raise transient("not_placed", f"{action.model} is not placed, so it cannot be loaded", hint="run apply again")
+    model = runtime_model(work.world, stored, desired.memory_bytes if desired else None)
+    held = work.world.runtime(spec).load(model, work.cancel)
+    work.ledger.record_load(action.model, spec.name, held)
+    return Done(held)
+
+
+def unload(action: Action, work: Work) -> Done:
+    """Let the model go from the runtime that holds it."""
+    loads = [load for load in work.ledger.loads.get_all() if load.model == action.model]
+    stored = work.placed_now(action.model)
+    if not loads or stored is None:
+        work.ledger.record_unload(action.model)
+        return Done(is_skipped=True, message="it is not loaded")
+    for load in loads:
+        work.world.runtime(_runtime(work, load.runtime)).unload(runtime_model(work.world, stored), work.cancel)
+    work.ledger.record_unload(action.model)
+    return Done(sum(load.size_bytes for load in loads))
+
+
+def _runtime(work: Work, name: str) -> RuntimeSpec:
+    spec = next((spec for spec in work.desired.runtimes if spec.name == name), None)
+    if spec is None:
+        raise permanent("unknown_runtime", f"there is no runtime {name}", hint="declare it under runtimes")
+    return spec

@@ -1,0 +1,123 @@
+"""Placing a model: the one way by which files come under ``models/``, and how it is remembered.
+
+Everything is staged beside and swapped in one step; only then the ledger is told. A crash between the two is harmless:
+the folder bears a record of its own, so the next observation knows what it is.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.adapters.ledger import FileRow, Installed
+from reconciler.core.actions import Action
+from reconciler.core.errors import transient
+from reconciler.core.ports import Proof
+from reconciler.core.state import DesiredModel, Digest, FileStat, StoredModel
+from reconciler.execute.work import Work
+
+MAX_RECORD_BYTES = 3000  # what an extended attribute holds on every file system
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What is about to be placed."""
+
+    model: str
+    spec_digest: Digest
+    files: tuple[FileRow, ...]
+    revision: str = ""
+    source: str = ""
+    format: str = ""
+    metadata: str = ""
+    archive_digest: Digest | None = None
+    download_bytes: int | None = None
+
+
+def place(work: Work, action: Action, revision: Revision, stats: Mapping[Digest, FileStat]) -> None:
+    """Swap the revision in under ``models/<name>`` and remember it, in that order."""
+    desired = work.models.get(revision.model)
+    stored = work.stored.get(revision.model)
+    known = known_files(stored)
+    pinned = desired.pinned if desired else bool(stored and stored.pinned)
+    record = make_record(revision, pinned=pinned)
+    files = [(row.path, row.digest) for row in revision.files]
+    with work.flight(f"model:{revision.model}"):
+        work.world.store.place(revision.model, files, record, known)
+    work.ledger.record_installed(
+        Installed(
+            model=revision.model,
+            spec_digest=revision.spec_digest,
+            files=revision.files,
+            proofs=make_proofs(work, stats),
+            revision=revision.revision,
+            source=revision.source,
+            format=revision.format,
+            archive_digest=revision.archive_digest,
+            category=category_of(desired),
+            metadata=revision.metadata,
+            priority=desired.priority if desired else None,
+            pinned=pinned or None,
+            download_bytes=revision.download_bytes,
+            memory_bytes=desired.memory_bytes if desired else None,
+            action_id=action.id,
+            message=action.message,
+        )
+    )
+
+
+def make_record(revision: Revision, *, pinned: bool) -> bytes:
+    """What the folder itself says, so that a lost database costs nothing: no more than fits an extended attribute."""
+    record: dict[str, object] = {"spec": revision.spec_digest}
+    optional = {
+        "revision": revision.revision,
+        "format": revision.format,
+        "archive": revision.archive_digest or "",
+        "pinned": pinned,
+        "roles": {row.path: row.role.value for row in revision.files if row.role.value != "primary"},
+    }
+    for key, value in optional.items():
+        if value and len(json.dumps({**record, key: value})) <= MAX_RECORD_BYTES:
+            record[key] = value
+    return json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+
+
+def make_proofs(work: Work, stats: Mapping[Digest, FileStat]) -> tuple[Proof, ...]:
+    """Proofs of blobs that were just verified."""
+    now = work.world.now()
+    return tuple(Proof(digest, stat, now) for digest, stat in stats.items())
+
+
+def known_files(stored: StoredModel | None) -> dict[str, Digest]:
+    """What the tool has placed for a model: these files are ours to replace, all others are foreign."""
+    if stored is None or stored.is_foreign:
+        return {}
+    return {file.path: file.digest for file in stored.files if file.digest is not None}
+
+
+def category_of(desired: DesiredModel | None) -> str:
+    """The manifest's word for what the model is for; empty where it gives none."""
+    if desired is None:
+        return ""
+    return next((json.loads(value) for key, value in desired.metadata if key == "category"), "")
+
+
+def rows_of(stored: StoredModel) -> tuple[FileRow, ...]:
+    """A stored revision's files as ledger rows."""
+    return tuple(
+        FileRow(file.path, file.digest, file.size_bytes, file.role) for file in stored.files if file.digest is not None
+    )
+
+
+def require_blobs(work: Work, rows: Sequence[FileRow]) -> dict[Digest, FileStat]:
+    """The stats of the rows' blobs.
+
+    Raises:
+        Failure: transient ``blob_missing`` where one is not there.
+    """
+    stats = {}
+    for row in rows:
+        stat = work.world.store.stat_blob(row.digest)
+        if stat is None or stat.size_bytes != row.size_bytes:
+            raise transient("blob_missing", f"{row.path}: its blob is not in the store", hint="run apply again")
+        stats[row.digest] = stat
+    return stats

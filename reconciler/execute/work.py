@@ -1,0 +1,140 @@
+"""What the handlers share during one pass: the world, what was seen, and the few things that threads must agree on."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from reconciler.adapters.ledger import FileRow, Ledger
+from reconciler.core.actions import Action, Plan
+from reconciler.core.ports import CancelToken, ProgressSink
+from reconciler.core.state import Artifact, DesiredModel, DesiredState, Digest, StoredFile, StoredModel, WantedState
+from reconciler.observe import Sight
+from reconciler.resolve import fingerprint_of
+from reconciler.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a handler did. ``bytes`` were downloaded, freed, hashed or loaded; ``is_skipped`` where it was already true.
+
+    ``is_damaged`` marks a verify that found bad content: the bad copy was set aside and has to be repaired.
+    """
+
+    bytes: int = 0
+    reason: str = ""
+    message: str = ""
+    is_skipped: bool = False
+    is_damaged: bool = False
+
+
+@dataclass(slots=True)
+class Work:
+    """The context of one pass. Only ``flights`` and the ledger change while it runs, each behind a lock of its own."""
+
+    world: World
+    ledger: Ledger
+    desired: DesiredState
+    sight: Sight
+    plan: Plan
+    cancel: CancelToken
+    progress: ProgressSink
+    cancelled_models: Callable[[str], CancelToken] | None = None  # a newer manifest may give up one model alone
+    models: Mapping[str, DesiredModel] = field(init=False)
+    stored: Mapping[str, StoredModel] = field(init=False)
+    arrivals: dict[tuple[str, str], FileRow] = field(init=False, default_factory=dict)  # (model, path) → what came
+    bad_copies: dict[Digest, str] = field(init=False, default_factory=dict)  # set aside; good parts may be reused
+    _targets: dict[str, tuple[Artifact, ...]] = field(init=False)
+    _flights: dict[str, threading.Lock] = field(init=False, default_factory=dict)
+    _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        observed = self.sight.observed
+        self.models = {model.name: model for model in self.desired.models}
+        self.stored = {model.name: model for model in observed.store.models if model.is_current}
+        self._targets = {
+            resolution.model: resolution.files
+            for resolution in observed.resolutions
+            if resolution.model in self.models
+            and self.models[resolution.model].spec_digest == resolution.spec_digest
+            and resolution.files
+        }
+
+    def targets(self, model: DesiredModel) -> tuple[Artifact, ...]:
+        """The concrete files that a wanted model is made of."""
+        return self._targets.get(model.name, model.artifacts)
+
+    def revision_of(self, model: DesiredModel) -> str:
+        """The commit or tag that a mutable reference was resolved to; empty where there is none."""
+        for resolution in self.sight.observed.resolutions:
+            if resolution.model == model.name and resolution.spec_digest == model.spec_digest:
+                return resolution.revision
+        return ""
+
+    def is_needed(self, digest: Digest, by_others_than: str) -> bool:
+        """Whether a wanted target of another model is made of this blob."""
+        return any(
+            artifact.digest == digest
+            for model in self.models.values()
+            if model.name != by_others_than and model.state is not WantedState.ABSENT
+            for artifact in self.targets(model)
+        )
+
+    def is_referenced(
+        self, digest: Digest, *, except_model: str = "", except_revision: tuple[str, Digest] | None = None
+    ) -> bool:
+        """Whether a revision that the ledger knows, but for the excepted ones, is made of this blob."""
+        users = set(self.ledger.revisions.users_of([digest]).get(digest, ())) - {except_model}
+        if except_revision is None or except_revision[0] not in users:
+            return bool(users)
+        others = (row for row in self.ledger.revisions.of(except_revision[0]) if row.spec_digest != except_revision[1])
+        return len(users) > 1 or any(file.digest == digest for row in others for file in row.files)
+
+    def stored_revision(self, action: Action) -> StoredModel | None:
+        """The revision that an action is about, as it was observed; None where it was not."""
+        return next(
+            (
+                model
+                for model in self.sight.observed.store.models
+                if model.name == action.model
+                and (model.is_current if action.subject != "revision" else model.spec_digest == action.spec_digest)
+            ),
+            None,
+        )
+
+    def placed_now(self, name: str) -> StoredModel | None:
+        """A model as the ledger says it is placed at this moment, after what this pass did; None where it is not."""
+        row = self.ledger.revisions.current(name)
+        if row is None:
+            return None
+        files = tuple(StoredFile(file.path, file.digest, file.size_bytes, 0, role=file.role) for file in row.files)
+        return StoredModel(name, row.spec_digest, files, format=row.format)
+
+    def room_bytes(self) -> int:
+        """What unpacking may take: the limit less all that is planned to lie there."""
+        summary = self.plan.summary
+        return max(0, summary.disk_limit_bytes - summary.disk_final_bytes)
+
+    def cancel_of(self, model: str) -> CancelToken:
+        """What stops the work on one model."""
+        return self.cancelled_models(model) if self.cancelled_models else self.cancel
+
+    def fingerprint(self, model: str) -> str:
+        """What the model's sources answer now, in a word; empty where that cannot be told."""
+        return fingerprint_of(self.world, self.desired, self.models.get(model), self.cancel)
+
+    def is_planned(self, action_kind: str, model: str) -> bool:
+        """Whether the plan has an action of that kind for the model."""
+        return any(action.kind == action_kind and action.model == model for action in self.plan.actions)
+
+    @contextmanager
+    def flight(self, key: str) -> Iterator[None]:
+        """One at a time for each key: equal content is fetched once, whoever asks first."""
+        with self._guard:
+            lock = self._flights.setdefault(key, threading.Lock())
+        with lock:
+            yield
+
+
+Handler = Callable[[Action, Work], Done]

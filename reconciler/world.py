@@ -1,0 +1,222 @@
+"""The world in one value: every adapter, the clock, the environment and the random source.
+
+What touches the outside is reached through here and nowhere else, so that a test can make another world. Adapters are
+made when first used: a plan that fetches nothing pays for no network code.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reconciler.adapters import plugins
+from reconciler.adapters.device import device_facts, disk_facts, memory_facts
+from reconciler.adapters.ledger import Ledger
+from reconciler.adapters.network import network_facts
+from reconciler.adapters.sources.registry import Sources, built_in_sources
+from reconciler.adapters.store import Store
+from reconciler.core.errors import permanent
+from reconciler.core.ports import (
+    CancelToken,
+    Extractor,
+    Fetcher,
+    FormatReader,
+    FormatReport,
+    HttpClient,
+    Runtime,
+    RuntimeFactory,
+)
+from reconciler.core.registry import Registry
+from reconciler.core.state import (
+    DesiredState,
+    DeviceFacts,
+    Digest,
+    DiskFacts,
+    LocalCopy,
+    MemoryFacts,
+    NetworkPolicy,
+    RuntimeSpec,
+)
+
+if TYPE_CHECKING:
+    from reconciler.adapters.fetch import Engine
+
+Pairs = Sequence[tuple[str, str]]
+STORE_FOLDER = "reconciler"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a source may use: the client, the environment, and the manifest's credentials for one host at a time."""
+
+    http: HttpClient
+    environment: Mapping[str, str]
+    cancel: CancelToken
+    network: NetworkPolicy
+
+    def credentials(self, url: str) -> tuple[tuple[str, str], ...]:
+        """The headers for this URL's host; secrets are read here, at the moment of use."""
+        from reconciler.adapters.sources.credentials import headers_for  # noqa: PLC0415 -- only where a secret is used
+
+        return headers_for(url, self.network.credentials, self.environment)
+
+
+@dataclass(slots=True)
+class World:
+    """Everything outside. ``sleep`` waits on a token, so that a stop is never slept through."""
+
+    store: Store
+    environment: Mapping[str, str]
+    now: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
+    sources: Sources = field(init=False)
+    formats: Registry[FormatReader] = field(init=False)
+    archives: Registry[Extractor] = field(init=False)
+    runtimes: Registry[RuntimeFactory] = field(init=False)
+    _engines: dict[NetworkPolicy, "Engine"] = field(init=False, default_factory=dict)
+    _runtimes: dict[RuntimeSpec, Runtime] = field(init=False, default_factory=dict)
+    _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.sources = Sources(built_in_sources(self.now), plugins.discoverer(plugins.SOURCES))
+        self.formats = Registry((), plugins.discoverer(plugins.FORMATS))
+        self.archives = Registry((), plugins.discoverer(plugins.ARCHIVES))
+        self.runtimes = Registry((), plugins.discoverer(plugins.RUNTIMES, make=False))
+
+    # --- facts ---------------------------------------------------------------------------------------------------
+
+    def disk(self) -> DiskFacts:
+        """The file system that holds the store."""
+        return disk_facts(self.store.root)
+
+    def memory(self) -> MemoryFacts:
+        """The RAM now."""
+        return memory_facts()
+
+    def device(self, desired: DesiredState) -> DeviceFacts:
+        """What this machine is."""
+        kind, is_metered = network_facts(self.environment)
+        return device_facts(
+            now=self.now(),
+            labels=dict(desired.labels),
+            environment=self.environment,
+            network=kind,
+            is_metered=is_metered,
+        )
+
+    def ledger(self) -> Ledger:
+        """The store's memory, to read; it becomes a writer where something is to be done."""
+        return Ledger.open(self.store.root, now=self.now, writable=False)
+
+    def local_copies(self, wanted: Mapping[Digest, int | None]) -> tuple[LocalCopy, ...]:
+        """What other tools' caches on this machine promise to hold of these digests."""
+        from reconciler.adapters.sources.local_caches import find_copies  # noqa: PLC0415 -- only where bytes are missing
+
+        return find_copies(wanted, self.environment)
+
+    # --- the network ---------------------------------------------------------------------------------------------
+
+    def fetcher(self, desired: DesiredState) -> Fetcher:
+        """The download engine for this manifest's network policy; one for the process."""
+        return self._engine(desired.network)
+
+    def source_context(self, desired: DesiredState, cancel: CancelToken) -> Context:
+        """What sources use to ask their origins."""
+        return Context(self._engine(desired.network).client, self.environment, cancel, desired.network)
+
+    def _engine(self, network: NetworkPolicy) -> "Engine":
+        from reconciler.adapters.fetch import Engine, Settings  # noqa: PLC0415 -- network code, where it is used
+
+        with self._guard:
+            engine = self._engines.get(network)
+            if engine is None:
+                engine = Engine(
+                    Settings(
+                        bandwidth_bytes=network.bandwidth_bytes_per_s,
+                        environment=self.environment,
+                        now=self.now,
+                        random=self.random,
+                    )
+                )
+                self._engines[network] = engine
+            return engine
+
+    # --- content -------------------------------------------------------------------------------------------------
+
+    def check_format(self, pairs: Pairs, declared: str, *, allow_unsafe: bool) -> FormatReport:
+        """Refuse content that is not what is declared, or holds a pickle."""
+        from reconciler.adapters import formats  # noqa: PLC0415 -- many readers, needed only for new bytes
+
+        return formats.check(pairs, declared, allow_unsafe=allow_unsafe, readers=(*self.formats, *formats.BUILTIN))
+
+    def read_format(self, pairs: Pairs) -> FormatReport:
+        """What content is, without judging it."""
+        from reconciler.adapters import formats  # noqa: PLC0415
+
+        return formats.read_folder(pairs, (*self.formats, *formats.BUILTIN))
+
+    def extractor(self, path: str, name: str, *, is_forced: bool) -> Extractor | None:
+        """Who unpacks this file, by content first; None where ``extract: auto`` leaves it as it is."""
+        from reconciler.adapters.archives import BUILTIN, recognise  # noqa: PLC0415
+
+        return recognise(path, name, extractors=(*self.archives, *BUILTIN), is_forced=is_forced)
+
+    # --- runtimes ------------------------------------------------------------------------------------------------
+
+    def runtime(self, spec: RuntimeSpec) -> Runtime:
+        """The runtime that a manifest's entry names.
+
+        Raises:
+            Failure: permanent ``unknown_runtime``.
+        """
+        with self._guard:
+            if spec not in self._runtimes:
+                self._runtimes[spec] = self._make_runtime(spec)
+            return self._runtimes[spec]
+
+    def _make_runtime(self, spec: RuntimeSpec) -> Runtime:
+        factory = self.runtimes.find(lambda item: getattr(item, "type", None) == spec.type)
+        if factory is not None:
+            return factory(spec)
+        if spec.type == "page-cache":
+            from reconciler.adapters.runtimes.page_cache import PageCache  # noqa: PLC0415
+
+            return PageCache()
+        raise permanent(
+            "unknown_runtime",
+            f"no runtime of type {spec.type} is installed",
+            hint="use page-cache, or install the package that brings it",
+        )
+
+    def close(self) -> None:
+        """Close idle connections."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+
+
+def store_root(option: str | None, environment: Mapping[str, str]) -> str:
+    """Where the store is: ``--store``, else $RECONCILER_STORE, $STATE_DIRECTORY, else the user's data folder."""
+    named = option or environment.get("RECONCILER_STORE") or environment.get("STATE_DIRECTORY", "").split(":")[0]
+    if named:
+        return os.path.abspath(named)  # noqa: PTH100 -- the store wants text
+    data = environment.get("XDG_DATA_HOME", "")
+    if os.path.isabs(data):  # noqa: PTH117
+        return f"{data}/{STORE_FOLDER}"
+    import platformdirs  # noqa: PLC0415 -- only where nothing else says where
+
+    return platformdirs.user_data_dir(STORE_FOLDER, appauthor=False)
+
+
+def open_world(option: str | None = None, environment: Mapping[str, str] | None = None) -> World:
+    """The real world. Nothing is created."""
+    environ = dict(os.environ) if environment is None else dict(environment)
+    return World(Store(store_root(option, environ), time.time), environ)
+
+
+def wall_clock() -> float:
+    """Now, in seconds since the epoch, for what needs no world."""
+    return time.time()
