@@ -4,7 +4,7 @@ import posixpath
 from collections.abc import Mapping
 
 from reconciler.adapters.manifest.border import Border
-from reconciler.adapters.manifest.findings import quoted
+from reconciler.adapters.manifest.findings import describe, quoted
 from reconciler.adapters.manifest.nearest import nearest
 from reconciler.adapters.manifest.tree import Node
 from reconciler.core.names import fold
@@ -44,7 +44,7 @@ def _check_link(name: str, link: Node, path: str, owners: dict[str, tuple[str, N
         return
     if text in owners:
         other, first = owners[text]
-        found = f"the link {quoted(text)}, which {other} writes too"
+        found = f"the link {describe(link)}, which {other} writes too"
         border.findings.add(link.place, found, "a link that one model writes", hint=f"first at {_at(first)}", path=path)
         return
     owners[text] = (name, link)

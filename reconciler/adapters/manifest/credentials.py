@@ -1,7 +1,7 @@
 """``network.credentials``: which secret goes to which host. Only references are read here, never a secret."""
 
 from reconciler.adapters.manifest.border import Border
-from reconciler.adapters.manifest.findings import quoted
+from reconciler.adapters.manifest.findings import quoted, step
 from reconciler.adapters.manifest.tree import Node
 from reconciler.core.state import Credential, SecretReference
 
@@ -28,7 +28,7 @@ def parse_credentials(node: Node | None, border: Border) -> tuple[Credential, ..
     for key, child in (node.value if node is not None else {}).items():
         if child.kind != "object":
             continue
-        path = f"network.credentials.{key}"
+        path = step("network.credentials", key)
         host, port = _split(key)
         if port == 0 or (port or 0) > 65535:
             border.findings.add(child.key_place, f"the port of {quoted(key)}", "a port from 1 to 65535", path=path)

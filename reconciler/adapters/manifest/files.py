@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 from reconciler.adapters.manifest.border import Border
-from reconciler.adapters.manifest.findings import quoted
+from reconciler.adapters.manifest.findings import describe, quoted
 from reconciler.adapters.manifest.tree import BROKEN, Node
 from reconciler.core.errors import Failure
 from reconciler.core.names import check_collisions, check_path
@@ -131,6 +131,8 @@ def _collisions(artifacts: list[tuple[Artifact, Node]], border: Border) -> None:
         artifact, node = left.pop(end)
         at = node.child("path") or node.child("source") or node
         found = f"the path {quoted(artifact.path)}, which collides with {other}"
+        if any(child.shown is not None for _, entry in artifacts for child in entry.value.values()):
+            found = f"the path {describe(at)}, which collides with another"  # it may come from the environment
         border.findings.add(at.place, found, "paths that differ in more than case or Unicode form")
 
 

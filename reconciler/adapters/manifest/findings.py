@@ -1,11 +1,14 @@
 """The problems of a manifest as they are found, and the words they are told in."""
 
+import re
+
 from reconciler.adapters.manifest.tree import Node
 from reconciler.core.errors import Problem
 from reconciler.core.reference import display
 
 MAX_PROBLEMS = 1000  # nobody reads more; a hostile file must not make us write more
 _MAX_QUOTED = 60
+_LAST_STEP = re.compile(r'(?:"[^"]*"|[^."]+)(?:\[[0-9]+\])*$')
 _KINDS = {
     "object": "a mapping",
     "array": "a list",
@@ -48,8 +51,14 @@ class Findings:
 
 
 def _label(path: str) -> str:
-    key = path.rpartition(".")[2]
-    return f"{key} is " if key else ""
+    match = _LAST_STEP.search(path)
+    return f"{match[0]} is " if match else ""
+
+
+def step(path: str, key: str) -> str:
+    """``path`` and one key more; a key with a dot in it is put in quotes."""
+    shown = f'"{key}"' if "." in key else key
+    return f"{path}.{shown}" if path else shown
 
 
 def describe(node: Node) -> str:

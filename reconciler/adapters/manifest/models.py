@@ -6,8 +6,9 @@ from reconciler.adapters.manifest.border import Border
 from reconciler.adapters.manifest.conditions import parse_when
 from reconciler.adapters.manifest.facts import parse_metadata
 from reconciler.adapters.manifest.files import parse_files, parse_single
-from reconciler.adapters.manifest.findings import quoted
-from reconciler.adapters.manifest.nearest import nearest
+from reconciler.adapters.manifest.findings import step
+from reconciler.adapters.manifest.nearest import nearest, nearest_key
+from reconciler.adapters.manifest.rules import model_properties
 from reconciler.adapters.manifest.tree import BROKEN, Node, merge
 from reconciler.core.digests import spec_digest
 from reconciler.core.state import Artifact, DesiredModel, DownloadPolicy, ExtractMode, Priority, WantedState
@@ -34,7 +35,7 @@ class _Entry:
     path: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.path = f"models.{self.name}"
+        self.path = step("models", self.name)
 
     def word(self, key: str, default: str) -> str:
         child = self.node.child(key)
@@ -127,9 +128,15 @@ def _artifacts(entry: _Entry, state: WantedState) -> tuple[Artifact, ...]:
                         key, f"{key} for a single file", "patterns only where source is a repository, prefix or image"
                     )
         return artifacts
-    if state is not WantedState.ABSENT:
+    if state is not WantedState.ABSENT and not any(_is_slip(key) for key in own.value):
         entry.problem("", f"{entry.path} without source", "source: URL, files: […], or state: absent")
     return ()
+
+
+def _is_slip(key: str) -> bool:
+    """Whether a key was meant to be ``source`` or ``files``: then the slip is told, not that they are missing."""
+    properties = model_properties()
+    return key not in properties and nearest_key(key, properties) in ("source", "files")
 
 
 def _runtime(entry: _Entry, runtimes: frozenset[str]) -> str:
@@ -139,7 +146,7 @@ def _runtime(entry: _Entry, runtimes: frozenset[str]) -> str:
     name: str = node.value
     if name not in runtimes:
         meant = nearest(name, runtimes)
-        hint = f"did you mean {meant}?" if meant else f"add {quoted(name)[1:-1]} to runtimes"
+        hint = f"did you mean {meant}?" if meant else "add it to runtimes"
         entry.border.findings.value(
             node, f"{entry.path}.runtime", f"one of the runtimes {', '.join(sorted(runtimes))}", hint=hint
         )

@@ -37,7 +37,7 @@ def nearest_key(word: str, properties: Mapping[str, Any]) -> str | None:
 
 
 def respell(text: str, accepts: Callable[[str], bool], words: Sequence[Any] = ()) -> str | None:
-    """A spelling of ``text`` that ``accepts`` takes: ``40GB`` for ``40gb``, ``30d`` for ``30 days``."""
+    """Spellings of ``text`` that ``accepts`` takes: ``40GB or 40GiB`` for ``40g``, ``30d`` for ``30 days``."""
     if words:
         return nearest(text, [word for word in words if isinstance(word, str)])
     match = _AMOUNT.fullmatch(text[:64])
@@ -45,11 +45,17 @@ def respell(text: str, accepts: Callable[[str], bool], words: Sequence[Any] = ()
         return next((spelling for spelling in (text.strip(), text.lower()) if accepts(spelling)), None)
     operator, number, unit = match.groups()
     number = number.replace(",", ".")
-    bare = unit.lower().removesuffix("/s")
+    candidates = [f"{operator}{number}{spelling}" for spelling in _spellings(unit.lower())]
+    return " or ".join(dict.fromkeys(candidate for candidate in candidates if accepts(candidate))) or None
+
+
+def _spellings(unit: str) -> list[str]:
+    """Units that ``unit``, in lower case, may stand for; of an amount without one, those that are hard to guess."""
+    if not unit:
+        return ["s", "m", "h", "d", "%"]
+    bare = unit.removesuffix("/s")
     spellings = [known for known in _UNITS if known.lower().removesuffix("/s") in (bare, f"{bare}b", f"{bare}ib")]
-    spellings += [f"{known}/s" for known in spellings]
-    candidates = [*spellings, _LONG_TIMES.get(unit.lower(), ""), unit.lower(), *(("s", "%") if not unit else ())]
-    return next((c for c in (f"{operator}{number}{known}" for known in candidates) if accepts(c)), None)
+    return [*spellings, *(f"{known}/s" for known in spellings), _LONG_TIMES.get(unit, unit)]
 
 
 def as_boolean(text: str) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from reconciler.adapters.manifest.decoding import decode
+from reconciler.adapters.manifest.decoding import REPLACED, decode
 from reconciler.adapters.manifest.environment import substitute
 from reconciler.adapters.manifest.findings import Findings, quoted
 from reconciler.adapters.manifest.syntax import explain
@@ -113,6 +113,7 @@ class _Builder:
         self._limits = limits
         self._count = 0
         self._root: Node | None = None
+        self._last: Node | None = None
         self._stack: list[Node] = []
         self._keys: list[_Key | None] = []  # the pending key of each frame
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -132,8 +133,10 @@ class _Builder:
             handler(event)
 
     def give_up(self) -> None:
-        """Hand out what was read before reading stopped."""
+        """Hand out what was read before reading stopped; the value it stopped in is not judged."""
         self.is_whole = False
+        if self._last is not None and not (self._last.kind in ("object", "array") and self._last.value):
+            self._last.kind = BROKEN
         if self._root is not None:
             self.documents.append(self._root)
 
@@ -231,6 +234,7 @@ class _Builder:
 
     def _attach(self, node: Node) -> None:
         self._counted(node)
+        self._last = node
         if not self._stack:
             self._root = node
             return
@@ -293,6 +297,9 @@ class _Builder:
             node.kind = BROKEN
 
     def _check_text(self, node: Node) -> None:
+        if REPLACED in node.text:  # told when the bytes were decoded
+            node.kind = BROKEN
+            return
         if "${" in node.text:
             substitute(node, self._environ, self._findings)
         elif node.is_plain:  # a plain scalar cannot hold what the file may not

@@ -153,6 +153,13 @@ def manifest_schema() -> Schema:
 
 
 @cache
+def model_properties() -> Mapping[str, Any]:
+    """The keys of a model, each with its subschema."""
+    properties: Mapping[str, Any] = load_schema("manifest")["definitions"]["model"]["properties"]
+    return properties
+
+
+@cache
 def homes() -> Mapping[str, tuple[str, ...]]:
     """For every key of a section: the sections it belongs to. For hints only."""
     document = load_schema("manifest")

@@ -7,7 +7,7 @@ test holds its verdicts equal to those of ``jsonschema``.
 Values that fail are marked broken, so that later stages pass over them in silence.
 """
 
-from reconciler.adapters.manifest.findings import Findings, quoted
+from reconciler.adapters.manifest.findings import Findings, quoted, step
 from reconciler.adapters.manifest.nearest import as_boolean, nearest_key, respell
 from reconciler.adapters.manifest.rules import Rule, Schema, homes
 from reconciler.adapters.manifest.tree import BROKEN, Node, resolve
@@ -71,13 +71,13 @@ class Walker:
             return
         if node.kind == "string" and node.shown is None:
             hint = self._hint(rule, node.value)
-        elif node.kind in ("integer", "number") and "string" in rule.kinds:
+        elif node.kind in ("integer", "number") and "string" in rule.kinds and not rule.words and node.shown is None:
             meant = respell(node.text, rule.matches)
             hint = f"did you mean {meant}?" if meant else 'put it in quotes: "…"' if rule.matches(node.text) else ""
         elif "array" in rule.kinds and rule.items and node.kind in rule.items.kinds:
             hint = "write it as a list: [ … ]"
-        elif node.kind == "null" and "object" in rule.kinds:
-            hint = "write {} or leave the key out"
+        elif node.kind == "null":
+            hint = "give it a value or leave the key out"
         self._findings.value(node, path, rule.expected, hint=hint)
 
     def _hint(self, rule: Rule, text: str) -> str:
@@ -85,9 +85,9 @@ class Walker:
             return f"did you mean {word}?"
         if "integer" in rule.kinds and resolve(text or "~")[0] == "integer":
             return "write it without quotes"
-        meant = respell(text, rule.matches, rule.words)
-        if meant and meant != text:
-            return f"did you mean {meant}?"
+        if "string" in rule.kinds:
+            meant = respell(text, rule.matches, rule.words)
+            return f"did you mean {meant}?" if meant and meant != text else ""
         return "write it as a list: [ … ]" if rule.items and "string" in rule.items.kinds else ""
 
     # --- values -----------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Walker:
             return
         elif (least is not None and value < least) or (most is not None and value > most):
             hint = ""
-            if "string" in rule.kinds and value > 0:
+            if "string" in rule.kinds and value > 0 and node.shown is None:
                 meant = respell(node.text, lambda text: not text.isdigit() and rule.matches(text))
                 hint = f"did you mean {meant}?" if meant else ""
             self._findings.value(node, path, rule.expected, hint=hint)
@@ -131,20 +131,19 @@ class Walker:
                 self._check(rule.items, child, f"{path}[{index}]", is_whole=True)
 
     def _object(self, rule: Rule, node: Node, path: str, is_whole: bool) -> None:
-        prefix = f"{path}." if path else ""
         for key, child in node.value.items():
             schema = rule.properties.get(key)
             if schema is not None:
-                self._check(self._schema.rule(schema), child, prefix + key, is_whole)
+                self._check(self._schema.rule(schema), child, step(path, key), is_whole)
                 continue
             if rule.names is not None and not rule.names.matches(key):
                 place = child.key_place
-                self._findings.add(place, f"the name {quoted(key)}", rule.names.expected, path=prefix + key)
+                self._findings.add(place, f"the name {quoted(key)}", rule.names.expected, path=step(path, key))
                 child.kind = BROKEN
             elif rule.additional is False:
-                self._unknown_key(rule, key, child, prefix + key)
+                self._unknown_key(rule, key, child, step(path, key))
             elif isinstance(rule.additional, Rule):
-                self._check(rule.additional, child, prefix + key, is_whole)
+                self._check(rule.additional, child, step(path, key), is_whole)
         self._count(rule, node, path, is_whole)
 
     def _count(self, rule: Rule, node: Node, path: str, is_whole: bool) -> None:
@@ -152,8 +151,7 @@ class Walker:
         size = len(node.value)
         if (most is not None and size > most) or (is_whole and size < least):
             keys = ", ".join(node.value) or "none"
-            name = path.rpartition(".")[2]
-            self._findings.add(node.key_place, f"{name} with {keys}", rule.expected, path=path)
+            self._findings.add(node.key_place, f"{path} with {keys}", rule.expected, path=path)
             node.kind = BROKEN
             return
         if is_whole:
@@ -169,10 +167,9 @@ class Walker:
         self._findings.add(place, f"{where} without {key}", expected, path=f"{path}.{key}".lstrip("."))
 
     def _unknown_key(self, rule: Rule, key: str, child: Node, path: str) -> None:
-        meant = nearest_key(key, rule.properties)
+        places, meant = homes().get(key), nearest_key(key, rule.properties)
         hint = f"did you mean {meant}?" if meant else ""
-        places = homes().get(key)
-        if places and meant is None:
+        if places:
             hint = f"{key} belongs to {' or '.join(places)}"
         self._findings.add(child.key_place, f"the unknown key {quoted(key)}", rule.expected_keys, hint=hint, path=path)
         child.kind = BROKEN
