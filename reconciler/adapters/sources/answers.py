@@ -6,12 +6,13 @@ Nothing an origin writes is quoted in a message except its short error codes: a 
 import json
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Any
 
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.ports import HttpAnswer
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 MAX_RETRY_AFTER_S = 900.0
 
@@ -80,6 +81,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _seconds_until(then: str, now: str) -> float | None:
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- rarely needed, slow to import
+
     try:
         seconds = (parsedate_to_datetime(then) - parsedate_to_datetime(now)).total_seconds()
     except (TypeError, ValueError, OverflowError):
@@ -118,12 +121,14 @@ def json_of(answer: HttpAnswer, label: str) -> Any:
         raise transient("malformed_answer", f"{label}: the server's answer is no JSON") from None
 
 
-def xml_of(answer: HttpAnswer, label: str) -> ET.Element:
+def xml_of(answer: HttpAnswer, label: str) -> "Element":
     """The root of an XML body, names without their namespace.
 
     Raises:
         Failure: transient ``malformed_answer`` where it is none, or where it declares entities.
     """
+    from xml.etree import ElementTree as ET  # noqa: PLC0415 -- only buckets speak XML
+
     if b"<!" in answer.body.replace(b"<![CDATA[", b""):
         raise transient("malformed_answer", f"{label}: the server's XML declares a document type")
     try:

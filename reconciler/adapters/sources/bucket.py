@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from reconciler.adapters.sources.azure import AzureDialect
-from reconciler.adapters.sources.gcs import GcsDialect
 from reconciler.adapters.sources.objects import MAX_OBJECTS, ObjectFacts
-from reconciler.adapters.sources.s3 import S3Dialect
 from reconciler.adapters.sources.selection import select
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_collisions, check_path, quote
-from reconciler.core.ports import Location, Source, SourceContext
+from reconciler.core.ports import Location, SourceContext
 from reconciler.core.reference import display
 from reconciler.core.roles import assign_roles
 from reconciler.core.state import Artifact, DesiredModel, Resolution
@@ -57,11 +54,6 @@ class BucketSource:
         self._dialect = dialect
         self.name = dialect.scheme
         self.schemes: tuple[str, ...] = (dialect.scheme,)
-
-    @staticmethod
-    def dialects(now: Callable[[], float]) -> tuple[Source, ...]:
-        """The three clouds; ``now`` is the wall clock that signatures carry."""
-        return tuple(BucketSource(dialect) for dialect in (S3Dialect(now), GcsDialect(), AzureDialect(now)))
 
     def needs_resolving(self, artifact: Artifact) -> bool:
         """Unless it is one object whose size is known."""
@@ -148,3 +140,24 @@ def parse(url: str) -> tuple[str, str]:
     if any(segment in (".", "..") for segment in key.split("/")):
         raise permanent("hostile_name", f"object key {quote(key)} holds a dot segment")
     return bucket, key
+
+
+def s3_source(now: Callable[[], float]) -> BucketSource:
+    """Buckets of Amazon and its kin; ``now`` is the wall clock that signatures carry."""
+    from reconciler.adapters.sources.s3 import S3Dialect  # noqa: PLC0415 -- one cloud at a time
+
+    return BucketSource(S3Dialect(now))
+
+
+def gcs_source() -> BucketSource:
+    """Buckets of Google."""
+    from reconciler.adapters.sources.gcs import GcsDialect  # noqa: PLC0415 -- one cloud at a time
+
+    return BucketSource(GcsDialect())
+
+
+def azure_source(now: Callable[[], float]) -> BucketSource:
+    """Containers of Azure; ``now`` is the wall clock that signatures carry."""
+    from reconciler.adapters.sources.azure import AzureDialect  # noqa: PLC0415 -- one cloud at a time
+
+    return BucketSource(AzureDialect(now))

@@ -2,12 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from reconciler.adapters.sources.bucket import BucketSource
-from reconciler.adapters.sources.hub import HubSource
-from reconciler.adapters.sources.local import LocalSource
-from reconciler.adapters.sources.ollama import OllamaSource
-from reconciler.adapters.sources.registry_oci import OciSource
-from reconciler.adapters.sources.web import WebSource
+from reconciler.adapters.sources.late import late
 from reconciler.core.errors import permanent
 from reconciler.core.ports import Source
 from reconciler.core.reference import display, scheme_of
@@ -20,7 +15,16 @@ def built_in_sources(now: Callable[[], float]) -> tuple[Source, ...]:
     Args:
         now: the wall clock in seconds since the epoch; requests to buckets are signed with it.
     """
-    return (WebSource(), LocalSource(), HubSource(), *BucketSource.dialects(now), OciSource(), OllamaSource())
+    return (
+        late("web", ("https", "http"), "web", "WebSource"),
+        late("local", ("file",), "local", "LocalSource"),
+        late("hub", ("hf",), "hub", "HubSource"),
+        late("s3", ("s3",), "bucket", "s3_source", now),
+        late("gs", ("gs",), "bucket", "gcs_source"),
+        late("az", ("az",), "bucket", "azure_source", now),
+        late("oci", ("oci",), "registry_oci", "OciSource"),
+        late("ollama", ("ollama",), "ollama", "OllamaSource"),
+    )
 
 
 class Sources(Registry[Source]):

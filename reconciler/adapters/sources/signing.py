@@ -58,7 +58,7 @@ def sign_aws(
         headers["x-amz-security-token"] = keys.token
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))
-    canonical = "\n".join((method, path, query, lines, names, UNSIGNED))
+    canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{UNSIGNED}"
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = f"AWS4{keys.secret}".encode()

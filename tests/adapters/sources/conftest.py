@@ -38,6 +38,15 @@ class Seen:
     headers: dict[str, str]
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing when a client hangs up."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 class Server:
     """Answers every request by calling ``answer(seen)`` and remembers what it saw."""
 
@@ -48,6 +57,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16  # header and body in one segment
 
             def _any(self) -> None:
                 request = Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
@@ -60,13 +70,12 @@ class Server:
                 if self.command != "HEAD":
                     self.wfile.write(body)
 
-            do_GET = do_HEAD = do_POST = _any
+            do_GET = do_HEAD = do_POST = _any  # noqa: N815 -- the names that http.server looks for
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = QuietServer(("127.0.0.1", 0), Handler)
         self.netloc = f"127.0.0.1:{self._http.server_port}"
         self.url = f"http://{self.netloc}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
@@ -92,11 +101,16 @@ def other() -> Iterator[Server]:
     running.close()
 
 
+@pytest.fixture(scope="session")
+def client() -> Iterator[Client]:
+    shared = Client(Settings())
+    yield shared
+    shared.close()
+
+
 @pytest.fixture
-def context() -> Iterator[Context]:
-    client = Client(Settings())
-    yield Context(client, {"HOME": "/nonexistent"})
-    client.close()
+def context(client: Client) -> Context:
+    return Context(client, {"HOME": "/nonexistent"})
 
 
 def artifact(url: str, **given: Any) -> Artifact:
