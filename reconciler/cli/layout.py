@@ -22,7 +22,7 @@ _STYLES = {
     "magenta": "35",
     "cyan": "36",
 }
-MIN_LAST_COLUMN = 24
+MIN_LAST_COLUMN = 20
 
 
 def clean(text: str) -> str:
@@ -100,10 +100,15 @@ def _hang(head: str, last: Cell, start: int, ink: Ink) -> list[str]:
         return [(head + ink.paint(last.style, last.text)).rstrip()]
     if ink.width - start < MIN_LAST_COLUMN:  # no room beside: below, indented
         start = min(6, ink.width // 4)
-        parts = textwrap.wrap(last.text, max(MIN_LAST_COLUMN, ink.width - start), break_on_hyphens=False)
+        parts = _wrapped(last.text, max(MIN_LAST_COLUMN, ink.width - start))
         return [head.rstrip(), *(" " * start + ink.paint(last.style, part) for part in parts)]
-    first, *rest = textwrap.wrap(last.text, ink.width - start, break_on_hyphens=False) or [""]
+    first, *rest = _wrapped(last.text, ink.width - start)
     return [head + ink.paint(last.style, first), *(" " * start + ink.paint(last.style, part) for part in rest)]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of words; a path or a digest stays whole, so that it can be copied."""
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def paragraph(text: str, ink: Ink, *, style: str = "", indent: int = 0) -> list[str]:

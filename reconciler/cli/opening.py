@@ -131,10 +131,10 @@ def confirm(settings: Settings, plan: Plan) -> None:
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         return
     ink: Ink = ink_for(settings, sys.stderr)
-    tell([*plan_lines(plan, ink)])
-    sys.stderr.write("Evict these? [y/N] ")
-    sys.stderr.flush()
     with interruptible():
+        tell([*plan_lines(plan, ink)])
+        sys.stderr.write("Evict these? [y/N] ")
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     if answer.strip().lower() not in ("y", "yes"):
         raise refused("not_confirmed", "not confirmed; nothing was changed", hint="--yes answers beforehand")

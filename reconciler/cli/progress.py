@@ -25,6 +25,7 @@ from reconciler.core.units import format_duration, format_rate, format_size
 
 FIRST_DRAWN_AFTER_S = 1.0
 DRAWN_EVERY_S = 0.2
+LONGEST_TOLD_S = 10 * 86400.0  # beyond it is not worth reading
 _BAR = 20
 
 
@@ -120,7 +121,7 @@ def _drawn(line: Line, width: int, ink: Ink, bar: str) -> str:
         parts.append(format_size(line.done_bytes))
     if line.rate:
         parts.append(format_rate(line.rate))
-    if line.seconds_left is not None:
+    if line.seconds_left is not None and line.seconds_left < LONGEST_TOLD_S:
         parts.append(f"{format_duration(line.seconds_left)} left")
     if line.stage:
         parts.append(line.stage if line.attempt <= 1 else f"{line.stage}, try {line.attempt}")

@@ -20,10 +20,10 @@ from reconciler.core.actions import (
     OutcomeStatus,
     Plan,
     Precondition,
+    Request,
     Satisfied,
     Summary,
 )
-from reconciler.core.actions import Request
 from reconciler.core.digests import digest_value
 from reconciler.core.errors import ManifestInvalid, Problem, permanent, refused, transient
 from reconciler.core.ports import Progress
@@ -50,6 +50,7 @@ from reconciler.core.state import (
 from reconciler.core.status import status
 from reconciler.core.usage import measure_df
 
+NOTHING = Request()
 NOW = 1_795_000_000.0
 LIMIT = 10_000_000_000
 REPORT = report
@@ -142,7 +143,7 @@ class Reconciler:
             digest=digest_value(names),
         )
 
-    def plan(self, request=Request(), *, offline=False, observed=None):
+    def plan(self, request=NOTHING, *, offline=False, observed=None):
         observed = observed or self.snapshot()
         here = {model.name for model in observed.store.models}
         wanted = {model.name: model for model in (self.desired.models if self.desired else ())}
@@ -155,16 +156,16 @@ class Reconciler:
                 if request.verb or name in here or (request.only and name not in request.only):
                     continue
                 if size > LIMIT:
-                    deferred.append(
-                        Deferred(name, "no_room", f"{name} does not fit", size, LIMIT, ("pinned: small",))
-                    )
+                    deferred.append(Deferred(name, "no_room", f"{name} does not fit", size, LIMIT, ("pinned: small",)))
                 else:
                     actions.append(self._download(model, size))
             if request.prune or request.verb == "prune":
                 actions += [self._evict(name) for name in sorted(here - wanted.keys())]
         acted = {action.model for action in actions} | {item.model for item in deferred}
         satisfied = tuple(
-            Satisfied(name, "in_place", "as the manifest says") for name in sorted(here | wanted.keys()) if name not in acted
+            Satisfied(name, "in_place", "as the manifest says")
+            for name in sorted(here | wanted.keys())
+            if name not in acted
         )
         guards = ()
         if sum(action.kind is ActionKind.EVICT for action in actions) > 5 and request.allow_evict is None:
@@ -221,7 +222,7 @@ class Reconciler:
 
     def apply(
         self,
-        request=Request(),
+        request=NOTHING,
         *,
         saved=None,
         timeout_s=None,
@@ -265,7 +266,9 @@ class Reconciler:
             rate = action.bytes / seconds
             progress(Progress(action.model, "x", "downloading", done, action.bytes, rate, seconds - elapsed))
             if cancel.wait(0.05) or (end is not None and time.monotonic() > end):
-                return Outcome(action.id, action.kind, action.model, OutcomeStatus.CANCELLED, "timed_out" if end else "cancelled")
+                return Outcome(
+                    action.id, action.kind, action.model, OutcomeStatus.CANCELLED, "timed_out" if end else "cancelled"
+                )
         partial.unlink(missing_ok=True)
         target.write_text("whole")
         return Outcome(action.id, action.kind, action.model, OutcomeStatus.DONE, bytes=action.bytes, seconds=seconds)
@@ -277,7 +280,7 @@ class Reconciler:
         return status(self.desired, self.snapshot(), self.plan() if self.desired else None, remembered)
 
     def why(self, name):
-        from reconciler.core.why import Why
+        from reconciler.core.why import Why  # noqa: PLC0415 -- only why needs it
 
         names = {*self._names(), *(model.name for model in (self.desired.models if self.desired else ()))}
         if name not in names:
@@ -323,4 +326,7 @@ class Reconciler:
         return measure_df((self.desired or DesiredState(())).cache, self.snapshot())
 
     def doctor(self):
-        return (Check("store", "ok", "writable"), Check("clock", os.environ.get("STUB_CHECK", "warn"), "is odd", "set it"))
+        return (
+            Check("store", "ok", "writable"),
+            Check("clock", os.environ.get("STUB_CHECK", "warn"), "is odd", "set it"),
+        )
