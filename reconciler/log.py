@@ -11,7 +11,7 @@ structlog is imported at the first line that is really written: most verbs never
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from enum import IntEnum
 from typing import Any
 
@@ -172,9 +172,9 @@ class _Sink:
     debug = info = warning = error = msg
 
 
-def _put_first(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _put_first(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """When, how bad and what, before everything else."""
-    return {key: event.pop(key) for key in ("timestamp", "level", "event")} | event
+    return {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
 
 
 def _bind(fmt: str, colour: bool, write: Write) -> Any:

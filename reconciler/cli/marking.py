@@ -1,6 +1,6 @@
 """Verbs that only record something: a pin, a use, a pause."""
 
-import math
+from collections.abc import Callable
 
 import click
 
@@ -56,19 +56,18 @@ def touch(context: click.Context, names: tuple[str, ...], at: tuple[str, float] 
 def suspend(context: click.Context, until: tuple[str, float] | None) -> int:
     """Suspend."""
     settings = settings_of(context)
-    moment = math.inf if until is None else _moment(until)
     with opened(settings, desired_if_any(settings)) as reconciler:
-        reconciler.suspend(None if math.isinf(moment) else moment)
+        moment = _moment(until, reconciler.world.now)
+        reconciler.suspend(moment)
     ends = moment_text(moment) or "reconciler resume"
     return said(settings, "suspend", (), f"suspended until {ends}")
 
 
-def _moment(given: tuple[str, float]) -> float:
-    if given[0] == "at":
-        return given[1]
-    from reconciler.world import wall_clock  # noqa: PLC0415
-
-    return wall_clock() + given[1]
+def _moment(given: tuple[str, float] | None, now: Callable[[], float]) -> float | None:
+    """Seconds since the epoch; None for no end."""
+    if given is None:
+        return None
+    return given[1] if given[0] == "at" else now() + given[1]
 
 
 @click.command(cls=Verb, help="Go on after suspend.")

@@ -56,7 +56,7 @@ def with_known_names(reconciler: "Reconciler", names: Sequence[str]) -> None:
     declared = {model.name for model in reconciler.desired.models} if reconciler.desired else set()
     if declared.issuperset(names):
         return
-    known = declared | {model.name for model in reconciler.snapshot().store.models}
+    known = declared | {model.name for model in reconciler.status().models}
     for name in names:
         if name not in known:
             raise unknown_model(name, sorted(known))

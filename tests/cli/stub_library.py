@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from reconciler.core import report
 from reconciler.core.actions import (
@@ -95,6 +96,7 @@ def _model(name, size):
 class Reconciler:
     def __init__(self, desired=None, *, store=None, environ=None):
         self.desired = desired
+        self.world = SimpleNamespace(now=lambda: NOW)
         self.environ = environ or {}
         self.store_path = store or self.environ.get("RECONCILER_STORE", "/nowhere")
         if self.environ.get("STUB_FAULT") == "crash":

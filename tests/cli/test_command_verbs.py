@@ -250,6 +250,9 @@ def test_marks_are_recorded(run, site):
     assert (site / "store" / ".use-small").read_text() == "60.0"
     assert run("touch", "small", "--at", "2h").code == 64
     assert run("suspend", "--until", "2030-01-01T00:00:00Z").out == "suspended until 2030-01-01T00:00:00.000Z\n"
+    assert run("suspend", "--until", "2h").out == "suspended until 2026-11-18T13:06:40.000Z\n"
+    assert run("suspend").out == "suspended until reconciler resume\n"
+    assert run("suspend", "--until", "tomorrow").code == 64
     assert run("resume", "-o", "json").code == 0
     assert run("poke").code == 0
 

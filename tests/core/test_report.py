@@ -148,7 +148,10 @@ def test_df_counts_a_shared_blob_once_within_a_model_and_sorts_by_size():
     old = model("m", A, is_current=False)
     facts = store(model("n", A, format="onnx"), model("m", A), old, model("m", B, is_current=False))
     df = measure_df(CachePolicy(), facts, {"m": "gguf"})
-    assert [(usage.name, usage.bytes, usage.revisions, usage.files) for usage in df.models] == [("m", 32, 3, 1), ("n", 16, 1, 1)]
+    assert [(usage.name, usage.bytes, usage.revisions, usage.files) for usage in df.models] == [
+        ("m", 32, 3, 1),
+        ("n", 16, 1, 1),
+    ]
     assert [(usage.format, usage.models) for usage in df.formats] == [("gguf", 1), ("onnx", 1)]
     assert (df.blob_bytes, df.partial_bytes) == (32, 4)
 
@@ -163,7 +166,9 @@ def test_df_warns_of_a_full_disk(free, reason):
 
 
 def test_df_names_what_nobody_uses_but_no_pin():
-    facts = store(model("old", A), model("pin", B, pinned=True), model("new", B, last_used=99.9 * 86400), quarantine_bytes=3)
+    facts = store(
+        model("old", A), model("pin", B, pinned=True), model("new", B, last_used=99.9 * 86400), quarantine_bytes=3
+    )
     advice = measure_df(CachePolicy(), facts).recommendations
     assert [(item.reason, item.bytes) for item in advice] == [("unused_models", 16), ("quarantine", 3)]
     document = df_document(measure_df(CachePolicy(), facts))
@@ -191,5 +196,3 @@ def test_a_moment_comes_back_as_it_went():
 @pytest.mark.parametrize("moment", [None, math.inf, math.nan, 1e18])
 def test_no_moment_is_null(moment):
     assert moment_text(moment) is None
-
-

@@ -215,7 +215,11 @@ def test_disk_pressure_names_its_kind():
 
 
 def test_memory_pressure_has_two_levels():
-    for available, expected in ((100, ("True", "critical")), (400_000_000, ("True", "warning")), (10**9, ("False", "enough"))):
+    for available, expected in (
+        (100, ("True", "critical")),
+        (400_000_000, ("True", "warning")),
+        (10**9, ("False", "enough")),
+    ):
         assert condition("MemoryPressure", desired(), observed(available=available), planned()) == expected
 
 
