@@ -195,6 +195,8 @@ def _check(entry: Entry, extra: _Extra) -> None:
 def _place(descriptor: int, entries: list[Entry], end: int) -> list[Entry]:
     """Read each local header, compare, and see that no two regions overlap."""
     ordered = sorted(entries, key=lambda entry: entry.offset)
+    if not ordered:
+        return []
     placed: dict[int, Entry] = {}
     free_from = 0
     for entry, until in zip(ordered, [*(entry.offset for entry in ordered[1:]), end], strict=True):
@@ -205,7 +207,7 @@ def _place(descriptor: int, entries: list[Entry], end: int) -> list[Entry]:
         if free_from > until:
             raise unsafe(f"member {quote(entry.name)} overlaps what follows it")
         placed[entry.offset] = replace(entry, start=start)
-    if ordered and ordered[0].offset:
+    if ordered[0].offset:
         raise unsafe("other bytes stand before its first member")
     return [placed[entry.offset] for entry in entries]
 
