@@ -36,8 +36,8 @@ _FAULTS = {
 def fault_of(error: sqlite3.Error) -> Fault:
     """What an error means. A shared-memory file that cannot be made longer is a full disk."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return Fault.BUG
+    if code is None:  # raised by the sqlite3 module itself: text that is no text, or a wrong call of ours
+        return Fault.LOST if isinstance(error, sqlite3.OperationalError) else Fault.BUG
     if code == sqlite3.SQLITE_IOERR_SHMSIZE:
         return Fault.FULL
     return _FAULTS.get(code & 0xFF, Fault.BUG)
@@ -82,3 +82,10 @@ def rethrow(error: sqlite3.Error, path: str) -> NoReturn:
     if failure is None:
         raise error
     raise failure from error
+
+
+def lost(message: str) -> sqlite3.DatabaseError:
+    """The error that SQLite would raise, for damage that it does not see itself."""
+    error = sqlite3.DatabaseError(message)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error

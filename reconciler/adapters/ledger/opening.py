@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
-from reconciler.adapters.ledger.faults import Fault, fault_of, rethrow
+from reconciler.adapters.ledger.faults import Fault, fault_of, lost, rethrow
 from reconciler.adapters.ledger.reserve import CHECKPOINT_PAGES, grow, release_ballast
 from reconciler.adapters.ledger.schema import is_blank, is_ours, migrate
 from reconciler.core.errors import refused
@@ -113,7 +113,7 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """Look through every page of a database that is ours.
+    """See that the database is blank, or ours and whole.
 
     Raises:
         sqlite3.DatabaseError: with the code for a corrupt database.
@@ -121,16 +121,10 @@ def _check(connection: sqlite3.Connection) -> None:
     if is_blank(connection):
         return
     if not is_ours(connection):
-        raise _lost("it belongs to another program")
+        raise lost("it belongs to another program")
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
-        raise _lost(str(verdict))
-
-
-def _lost(message: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(message)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
+        raise lost(str(verdict))
 
 
 def _grow(connection: sqlite3.Connection, path: str) -> None:

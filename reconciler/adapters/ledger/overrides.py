@@ -6,7 +6,7 @@ from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
 from reconciler.core.state import Override
 
-TOPICS = {"pin": "pin", "unpin": "pin", "load": "load", "unload": "load"}
+TOPICS = {"pin": "pin", "unpin": "pin", "load": "load", "unload": "load", "rollback": "rollback"}
 
 
 def all_overrides(connection: sqlite3.Connection) -> tuple[Override, ...]:

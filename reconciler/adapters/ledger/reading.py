@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn, TypeVar
 
 from reconciler.adapters.ledger.access import Loss
-from reconciler.adapters.ledger.faults import Fault, fault_of, rethrow
+from reconciler.adapters.ledger.faults import Fault, fault_of, lost, rethrow
 from reconciler.adapters.ledger.opening import GATE, connect, has_writer
 from reconciler.adapters.ledger.schema import MIGRATIONS, check_version, is_blank, is_ours, migrate
 from reconciler.core.errors import refused
@@ -49,6 +49,7 @@ class Reader:
         self.path = path
         self.now = now
         self.loss = Loss.NONE
+        self._lost: _Sight | None = None  # what could not be believed once is not believed in part
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """What ``query`` answers, of one moment. It may be called again where a writer got in between.
@@ -61,10 +62,10 @@ class Reader:
                 sight = _look(self.path)
                 try:
                     with self._opened(sight) as connection:
-                        answer = query(connection)
+                        answer = _ask(connection, query)
                 except sqlite3.Error as error:
                     if _look(self.path) == sight or attempt == _ATTEMPTS - 1:
-                        return self._salvage(error, query)
+                        return self._salvage(error, sight, query)
                 else:
                     if sight.log_bytes or _look(self.path) == sight:
                         return answer
@@ -88,7 +89,7 @@ class Reader:
     def _opened(self, sight: _Sight) -> Iterator[sqlite3.Connection]:
         if sight.identity is None or (sight.identity[2] == 0 and sight.log_bytes == 0 and sight.is_regular):
             connection = self._empty(Loss.MISSING)
-        elif not sight.is_regular:
+        elif not sight.is_regular or sight == self._lost:
             connection = self._empty(Loss.CORRUPT)
         else:
             is_clean = sight.log_bytes == 0 and not has_writer(self.path)
@@ -116,10 +117,11 @@ class Reader:
         migrate(memory, self.now())
         return memory
 
-    def _salvage(self, error: sqlite3.Error, query: Callable[[sqlite3.Connection], T]) -> T:
+    def _salvage(self, error: sqlite3.Error, sight: _Sight, query: Callable[[sqlite3.Connection], T]) -> T:
         """Answer after ``error``: from nothing where the database is lost, from a copy where it lies read-only."""
         fault = fault_of(error)
         if fault is Fault.LOST:
+            self._lost = sight
             with contextlib.closing(self._empty(Loss.CORRUPT)) as connection:
                 return query(connection)
         if fault in (Fault.UNREADABLE, Fault.READ_ONLY) and _is_readable_log(self.path):
@@ -140,6 +142,18 @@ class Reader:
                     return query(current)
             except (OSError, sqlite3.Error) as error:
                 raise refused("ledger_unreadable", f"{self.path} cannot be read, nor a copy of it: {error}") from error
+
+
+def _ask(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
+    """The answer. A word that is none of ours is damage: a read-only connection does not look at the checks.
+
+    Raises:
+        sqlite3.Error: as SQLite says, or with the code for a corrupt database.
+    """
+    try:
+        return query(connection)
+    except (ValueError, KeyError, TypeError) as error:
+        raise lost(f"a row makes no sense: {error}") from error
 
 
 def _look(path: str) -> _Sight:

@@ -6,6 +6,7 @@ the database. Who reads a resolution takes the manifest's own sources for a file
 
 import json
 import sqlite3
+from contextlib import suppress
 
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
@@ -14,12 +15,13 @@ from reconciler.core.state import Artifact, Digest, Resolution, Role
 
 
 def all_resolutions(connection: sqlite3.Connection) -> dict[tuple[str, Digest], ResolutionRow]:
-    """Every resolution by (model, spec digest)."""
+    """Every resolution by (model, spec digest); one that makes no sense is as none: the source is asked again."""
     rows = connection.execute("SELECT model, spec_digest, content, resolved_at FROM resolutions ORDER BY 1, 2")
-    return {
-        (model, spec_digest): ResolutionRow(_decode(model, spec_digest, content), resolved_at)
-        for model, spec_digest, content, resolved_at in rows
-    }
+    found = {}
+    for model, spec_digest, content, resolved_at in rows:
+        with suppress(ValueError, LookupError, TypeError):
+            found[model, spec_digest] = ResolutionRow(_decode(model, spec_digest, content), resolved_at)
+    return found
 
 
 class Resolutions:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from reconciler.core.errors import refused
 
 APPLICATION_ID = 0x5245434F  # "RECO": tells our database from a stranger's
+LOST_ID = 0x4C4F5354  # "LOST": found unreadable in use; whoever opens it next moves it aside
 
 _FIRST = """
 CREATE TABLE migrations (version INTEGER PRIMARY KEY, applied_at REAL NOT NULL);
@@ -104,8 +105,8 @@ CREATE TABLE resolutions (
 
 CREATE TABLE overrides (
   model TEXT NOT NULL REFERENCES models (name) ON DELETE CASCADE ON UPDATE CASCADE,
-  topic TEXT NOT NULL CHECK (topic IN ('pin', 'load')),
-  kind TEXT NOT NULL CHECK (kind IN ('pin', 'unpin', 'load', 'unload')),
+  topic TEXT NOT NULL CHECK (topic IN ('pin', 'load', 'rollback')),
+  kind TEXT NOT NULL CHECK (kind IN ('pin', 'unpin', 'load', 'unload', 'rollback')),
   made_at REAL NOT NULL,
   spec_digest TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (model, topic)

@@ -18,6 +18,7 @@ from reconciler.adapters.ledger.facts import Change
 from reconciler.adapters.ledger.faults import Fault, fault_of, rethrow
 from reconciler.adapters.ledger.opening import GATE, forget_writer, open_to_write
 from reconciler.adapters.ledger.reserve import release_ballast, restore_ballast
+from reconciler.adapters.ledger.schema import LOST_ID
 from reconciler.core.errors import refused
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ class Writer:
                 finally:
                     self._connection.execute("COMMIT")
             except sqlite3.Error as error:
-                rethrow(error, self.path)
+                self._give_up(error)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -128,8 +129,12 @@ class Writer:
                     self._connection.execute(statement)
 
     def _give_up(self, error: sqlite3.Error) -> NoReturn:
-        if fault_of(error) is Fault.FULL:
+        fault = fault_of(error)
+        if fault is Fault.FULL:
             release_ballast(self.path)  # the next try has room
+        if fault is Fault.LOST:
+            with suppress(sqlite3.Error):
+                self._connection.execute(f"PRAGMA application_id = {LOST_ID}")
         rethrow(error, self.path)
 
     def _take_pending(self) -> tuple[Change, ...]:
