@@ -136,11 +136,12 @@ def _pages(fd: int) -> tuple[int, int]:
 
 
 def _read_in(fd: int, model: RuntimeModel, cancel: CancelToken) -> None:
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+    """Read to the end, the next piece on its way while this one is copied; a piece is what a cancel waits for."""
     buffer = bytearray(_CHUNK_BYTES)
     offset = 0
     while True:
         _stop_if(cancel, model)
+        os.posix_fadvise(fd, offset + _CHUNK_BYTES, _CHUNK_BYTES, os.POSIX_FADV_WILLNEED)
         count = os.preadv(fd, [buffer], offset)
         if count == 0:
             return
@@ -195,7 +196,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _ask_cachestat(fd: int) -> int | None:
-    """Pages in RAM; None where the kernel has no such call."""
+    """Pages in RAM, or on their way into it; None where the kernel has no such call."""
     whole, answer = _Range(0, 0), _CacheStat()  # length 0: to the end
     arguments = (ctypes.c_uint(fd), ctypes.byref(whole), ctypes.byref(answer), ctypes.c_uint(0))
     if _libc().syscall(ctypes.c_long(_CACHESTAT), *arguments) == 0:
