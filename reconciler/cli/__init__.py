@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _settle_process() -> None:
-    """A short process needs no garbage collector (the long verbs switch it on again), and SIGTERM is an exit code."""
+    """A short process needs no garbage collector (see signals.py), and SIGTERM is an exit code."""
     import gc  # noqa: PLC0415
     import signal  # noqa: PLC0415
 

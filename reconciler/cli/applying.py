@@ -30,7 +30,6 @@ def apply(context: click.Context, /, **options: Any) -> int:
         if request != Request():
             raise click.UsageError("a saved plan is done as it is: no --prune, --allow-evict or --only", context)
         return _apply_saved(settings, options["saved"], options["timeout"])
-    _collect_garbage()
     with opened(settings, desired_from(settings)) as reconciler:
         return run_apply(
             settings,
@@ -65,17 +64,9 @@ def _read_plan(path: str) -> tuple[Plan, list[str]]:
 def _one_shot(context: click.Context, request: Request, *, must_confirm: bool = False) -> int:
     """Run one verb; a manifest is used where there is one."""
     settings = settings_of(context)
-    _collect_garbage()
     with opened(settings, desired_if_any(settings)) as reconciler:
         with_known_names(reconciler, request.models)
         return run_apply(settings, reconciler, request, must_confirm=must_confirm)
-
-
-def _collect_garbage() -> None:
-    """The process may live long: the collector that start-up switched off is switched on again."""
-    import gc  # noqa: PLC0415
-
-    gc.enable()
 
 
 @click.command(cls=Verb, help="Hash models again. What is bad is recorded, exit 4; --repair mends it.")

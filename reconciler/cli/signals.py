@@ -9,6 +9,7 @@ wait looks at the flag twice a second whatever it missed.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -80,7 +81,11 @@ class Cancel:
 
 @contextmanager
 def cancel_on_signals(cancel: Cancel) -> Iterator[Cancel]:
-    """Signals go to ``cancel`` inside; afterwards they are as they were."""
+    """Signals go to ``cancel`` inside; afterwards they are as they were.
+
+    What can be cancelled may live long: the garbage collector that start-up switched off is switched on again.
+    """
+    gc.enable()
     if threading.current_thread() is not threading.main_thread():
         yield cancel
         return

@@ -1,6 +1,5 @@
 """``watch``: keep doing it. The loop is :mod:`reconciler.watch`; here are its options and its signals."""
 
-import gc
 from typing import Any
 
 import click
@@ -30,7 +29,6 @@ def watch(context: click.Context, /, **options: Any) -> int:
         from reconciler.watch import watch as keep_doing  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise permanent("not_supported_yet", "watch is not supported yet", hint="run apply on a timer") from error
-    gc.enable()
     configure_log(settings, default="info")
     with cancel_on_signals(Cancel()) as cancel:
         return int(
