@@ -230,30 +230,65 @@ def test_after_a_kill_in_a_transaction_the_committed_is_there_and_nothing_else(t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state.db", "state.db-ballast"]
 
 
-@pytest.mark.parametrize("when", range(1, 12))
-def test_a_kill_at_any_write_of_a_commit_keeps_whole_transactions(tmp_path, when):
-    fill(tmp_path, 1)
-    code = """
-        from reconciler.adapters.ledger import Ledger
-        ledger = Ledger.open(sys.argv[1], now=lambda: 1.0, writable=True)
-        print("opened", flush=True)
+THREE_COMMITS = """
+    from reconciler.adapters.ledger import Ledger
+    with Ledger.open(sys.argv[1], now=lambda: 1.0, writable=True) as ledger:
         for number in range(3):
             with ledger.transaction():
                 ledger.record_use(f"a{number}"); ledger.record_use(f"b{number}")
-        ledger.close()
-    """
-    script = f"import sys; sys.path.insert(0, {ROOT!r}); sys.dont_write_bytecode = True\n" + textwrap.dedent(code)
-    inject = ["strace", "-f", "-o", "/dev/null", "-P", str(tmp_path / "state.db-wal"), "-P", str(tmp_path / "state.db")]
-    names = "pwrite64,fdatasync"
-    count = 280 + when if when > 6 else when * 3  # within the growing, and within the commits after it
-    command = [*inject, "-e", f"trace={names}", "-e", f"inject={names}:signal=KILL:when={count}"]
-    subprocess.run([*command, sys.executable, "-c", script, str(tmp_path)], capture_output=True, check=False)
-    with open_ledger(tmp_path) as ledger:
-        names = set(ledger.models.get_all()) - {"m0"}
-        assert ledger.models.get("m0") is not None
+"""
+KILLED_AT = ("pwrite64", "fdatasync", "unlink", "ftruncate")
+
+
+def trace_commits(store, trace, *options):
+    """Run the three commits under strace; what it saw of the database's files."""
+    script = f"import sys; sys.path.insert(0, {ROOT!r}); sys.dont_write_bytecode = True\n" + textwrap.dedent(
+        THREE_COMMITS
+    )
+    names = ("state.db", "state.db-wal", "state.db-shm")
+    paths = [word for name in names for word in ("-P", str(store / name))]
+    command = ["strace", "-f", "-o", str(trace), *paths, "-e", f"trace={','.join(KILLED_AT)}", *options]
+    subprocess.run([*command, sys.executable, "-c", script, str(store)], capture_output=True, check=False)
+    return [line.split(maxsplit=1)[1].split("(")[0] for line in trace.read_text().splitlines() if "(" in line]
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory):
+    """The system calls of the three commits, in order."""
+    store = tmp_path_factory.mktemp("counted")
+    fill(store, 1)
+    return trace_commits(store, store.with_suffix(".trace"))
+
+
+def kill_and_look(tmp_path, calls, index):
+    """Kill the commits at one of their system calls; then whole transactions are there, in order, and nothing else."""
+    name = calls[index]
+    when = calls[: index + 1].count(name)
+    store = tmp_path / f"killed-{index}"
+    fill(store, 1)
+    trace_commits(store, tmp_path / "trace", "-e", f"inject={name}:signal=KILL:when={when}")
+    with open_ledger(store) as ledger:
+        names = set(ledger.models.get_all())
         assert not ledger.was_rebuilt
-    assert names in [{f"{letter}{n}" for n in range(k) for letter in "ab"} for k in range(4)]
-    assert not list(tmp_path.glob("*corrupt*"))
+    assert names in [{"m0", *(f"{letter}{n}" for n in range(k) for letter in "ab")} for k in range(4)]
+    assert sorted(path.name for path in store.iterdir()) == ["state.db", "state.db-ballast"]
+    return len(names) // 2
+
+
+def test_a_kill_within_the_commits_keeps_whole_transactions(tmp_path, calls):
+    points = [len(calls) - back for back in (1, 3, 9, 16, 24)]
+    kept = [kill_and_look(tmp_path, calls, index) for index in points]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] == 3
+    assert kept[-1] < 2
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_system_call_keeps_whole_transactions(tmp_path, calls):
+    commits = range(len(calls) - 40, len(calls))
+    kept = [kill_and_look(tmp_path, calls, index) for index in (*range(0, len(calls) - 40, 37), *commits)]
+    assert kept == sorted(kept)
+    assert set(kept) == {0, 1, 2, 3}
 
 
 def test_a_rebuild_that_was_cut_off_is_still_due(tmp_path):
