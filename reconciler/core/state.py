@@ -529,4 +529,5 @@ class ObservedState:
     overrides: tuple[Override, ...] = ()
     suspended_until: float | None = None  # inf: until resumed
     is_offline: bool = False
+    throughput_bytes_per_s: float | None = None  # of recent downloads here, where there were any
     digest: Digest = field(default=Digest(""), compare=False)

@@ -1,0 +1,142 @@
+"""Who may leave the store, and in which order: one fixed line, from which room is always taken at the front.
+
+The line: partial downloads that nobody wants, blobs that nobody holds, superseded revisions, unwanted models by the
+policy, and last the wanted models that admission found no room for, lowest priority first. Since evictions are a prefix
+of one line, a higher limit takes a shorter prefix: it never evicts more. Ties are settled by name, so equal inputs give
+equal plans.
+
+Never in the line: what is pinned, loaded, in use or foreign, and partial downloads that are still wanted.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from reconciler.core.inventory import Inventory, held, stored_bytes
+from reconciler.core.state import BlobFact, CachePolicy, Digest, EvictionPolicy, PartialFact, StoredModel
+
+PARTIAL_AGE_S = 7 * 86400.0  # an unwanted partial download is dropped after so long even where there is room
+ORPHAN_AGE_S = 86400.0  # so is a blob that nobody holds
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One thing that may be evicted.
+
+    Attributes:
+        name: the model; empty for a blob.
+        subject: as in :class:`Action`: empty for a model's current revision, else revision, partial or blob.
+        key: names the revision, partial or blob.
+        digests: the blobs it holds; ``own_bytes`` what it takes beyond blobs (a partial download).
+        after: ids of actions that must be done first.
+        detail: why it may go, for the message.
+        is_wanted: the manifest wants it, but there is no room.
+    """
+
+    name: str
+    subject: str = ""
+    key: str = ""
+    digests: tuple[Digest, ...] = ()
+    own_bytes: int = 0
+    stored: StoredModel | None = None
+    after: tuple[str, ...] = ()
+    detail: str = ""
+    is_wanted: bool = False
+    last_needed_at: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The id of the action that evicts it."""
+        suffix = {"revision": f":{self.key.removeprefix('sha256:')[:12]}", "": ""}.get(self.subject)
+        return f"evict:{self.name}{f':{self.subject}:{self.key}' if suffix is None else suffix}"
+
+
+def policy_key(policy: EvictionPolicy) -> Callable[[StoredModel], tuple[float | str, ...]]:
+    """The sort key of unwanted revisions: what goes first sorts first. Ties go by name, then by revision."""
+
+    def key(stored: StoredModel) -> tuple[float | str, ...]:
+        name = (stored.name, stored.spec_digest)
+        match policy:
+            case EvictionPolicy.LRU:
+                return (max(stored.last_used, 0.0), stored.installed_at, *name)
+            case EvictionPolicy.LFU:
+                return (stored.use_count, stored.last_used, stored.installed_at, *name)
+            case EvictionPolicy.FIFO:
+                return (stored.installed_at, *name)
+            case EvictionPolicy.LARGEST_FIRST:
+                return (-stored_bytes(stored), stored.last_used, *name)
+
+    return key
+
+
+def of_model(stored: StoredModel, detail: str, *, is_wanted: bool = False, after: tuple[str, ...] = ()) -> Candidate:
+    """A model's current revision."""
+    return Candidate(
+        stored.name,
+        digests=held(stored),
+        stored=stored,
+        detail=detail,
+        is_wanted=is_wanted,
+        after=after,
+        last_needed_at=max(stored.last_used, stored.installed_at),
+    )
+
+
+def of_revision(stored: StoredModel, after: tuple[str, ...] = ()) -> Candidate:
+    """A superseded revision."""
+    return Candidate(
+        stored.name,
+        "revision",
+        stored.spec_digest,
+        held(stored),
+        stored=stored,
+        detail="superseded",
+        after=after,
+        last_needed_at=max(stored.last_used, stored.installed_at),
+    )
+
+
+def of_partial(partial: PartialFact) -> Candidate:
+    """An unfinished download that nobody wants."""
+    return Candidate(
+        partial.model,
+        "partial",
+        partial.key,
+        own_bytes=partial.allocated_bytes,
+        detail="an unfinished download that is no longer wanted",
+        last_needed_at=partial.modified_at,
+    )
+
+
+def of_blob(blob: BlobFact) -> Candidate:
+    """A blob that no revision and no target uses."""
+    return Candidate(
+        "", "blob", blob.digest, (blob.digest,), detail="used by no model", last_needed_at=blob.modified_at
+    )
+
+
+def leftovers(
+    inventory: Inventory, cache: CachePolicy, orphans: Iterable[Digest], stale: Iterable[PartialFact]
+) -> list[Candidate]:
+    """The front of the line: unwanted partials, orphan blobs, superseded revisions."""
+    facts = {blob.digest: blob for blob in inventory.observed.store.blobs}
+    blobs = [facts[digest] for digest in orphans if digest in facts]
+    revisions = [stored for group in inventory.superseded.values() for stored in group]
+    return [
+        *(of_partial(partial) for partial in sorted(stale, key=lambda partial: (partial.modified_at, partial.key))),
+        *(of_blob(blob) for blob in sorted(blobs, key=lambda blob: (blob.modified_at, blob.digest))),
+        *(of_revision(stored) for stored in sorted(revisions, key=policy_key(cache.policy)) if not stored.in_use),
+    ]
+
+
+def is_expired(candidate: Candidate, cache: CachePolicy, now: float) -> bool:
+    """Whether it goes even where there is room: unused for longer than ``cache.retention``."""
+    if not cache.cleanup_interval_s or candidate.is_wanted:
+        return False
+    age_s = now - candidate.last_needed_at
+    match candidate.subject:
+        case "partial":
+            return age_s > PARTIAL_AGE_S
+        case "blob":
+            return age_s > ORPHAN_AGE_S
+        case _:
+            return cache.retention_s is not None and age_s > cache.retention_s
