@@ -47,7 +47,7 @@ def load_manifest(paths: str | Sequence[str] = (), environ: Mapping[str, str] | 
         Failure: ``manifest_missing`` where there is none.
     """
     names = [paths] if isinstance(paths, str) else list(paths)
-    environment = dict(os.environ) if environment is None else dict(environment)
+    environment = dict(os.environ if environ is None else environ)
     stdin = sys.stdin.buffer if "-" in names else None
     return manifest.load(names, environment, os.getcwd(), stdin)  # noqa: PTH109 -- the adapter speaks text
 

@@ -39,6 +39,7 @@ from reconciler.core.errors import Failure
 from reconciler.world import World
 
 SEALED_MODE = 0o444
+UNKNOWN = Artifact("", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +257,7 @@ def _unrecorded(
 
 
 def _role(word: object) -> Role:
-    return Role(word) if word in list(Role) else Role.PRIMARY
+    return next((role for role in Role if role.value == word), Role.PRIMARY)
 
 
 def read_record(record: bytes | None) -> dict[str, object]:
@@ -308,8 +309,7 @@ def _partials(scan: StoreScan, desired: DesiredState, facts: LedgerFacts) -> tup
                 owners.setdefault(key_of(model.name, artifact), (model.name, artifact))
     facts_of = []
     for partial in scan.partials:
-        owner = owners.get(partial.name)
-        name, artifact = owner or ("", None)
+        name, artifact = owners.get(partial.name, ("", UNKNOWN))
         facts_of.append(
             PartialFact(
                 partial.name,
@@ -317,9 +317,9 @@ def _partials(scan: StoreScan, desired: DesiredState, facts: LedgerFacts) -> tup
                 min(_done_bytes(partial.sidecar, partial.size_bytes), partial.size_bytes),
                 partial.allocated_bytes,
                 partial.modified_at,
-                artifact.digest if artifact is not None else None,
-                artifact.size_bytes if artifact is not None else None,
-                artifact.path if artifact is not None else "",
+                artifact.digest,
+                artifact.size_bytes,
+                artifact.path,
             )
         )
     return tuple(facts_of)
