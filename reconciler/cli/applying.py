@@ -6,7 +6,7 @@ import click
 
 from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.durations import DURATION
-from reconciler.cli.names import names_argument, with_known_names
+from reconciler.cli.names import names_argument, only_option, with_known_names
 from reconciler.cli.opening import desired_from, desired_if_any, opened, run_apply
 from reconciler.cli.planning import read_document
 from reconciler.cli.settings import Settings
@@ -18,7 +18,7 @@ from reconciler.core.errors import permanent
 @click.argument("saved", metavar="[PLAN]", required=False)
 @click.option("--prune", is_flag=True, help="Evict what the manifest does not name.")
 @click.option("--allow-evict", type=click.IntRange(0), metavar="N", help="Replaces cache.maxEvictions for this run.")
-@click.option("--only", multiple=True, metavar="NAME", help="Only these models.")
+@only_option
 @click.option("--timeout", type=DURATION, metavar="DURATION", help="Stop after so long (exit 8).")
 @click.option("--yes", is_flag=True, help="Do not ask before evicting.")
 @click.pass_context
@@ -31,6 +31,7 @@ def apply(context: click.Context, /, **options: Any) -> int:
             raise click.UsageError("a saved plan is done as it is: no --prune, --allow-evict or --only", context)
         return _apply_saved(settings, options["saved"], options["timeout"])
     with opened(settings, desired_from(settings)) as reconciler:
+        with_known_names(reconciler, request.only)
         return run_apply(
             settings,
             reconciler,
@@ -50,9 +51,9 @@ def _apply_saved(settings: Settings, path: str, timeout_s: float | None) -> int:
 
 
 def _read_plan(path: str) -> tuple[Plan, list[str]]:
-    from reconciler.core.document import plan_from_document  # noqa: PLC0415
-
     document = read_document(path, "plan")
+    from reconciler.core.document import plan_from_document  # noqa: PLC0415 -- only for a saved plan
+
     plan = plan_from_document(document)
     desired = document.get("desired")
     files = desired.get("files", []) if isinstance(desired, dict) else []

@@ -36,6 +36,14 @@ def name_argument(*, required: bool = True) -> Callable[[Any], Any]:
     return click.argument("name", metavar="NAME" if required else "[NAME]", required=required, shell_complete=complete)
 
 
+def only_option(verb: Any) -> Any:
+    """``--only NAME``, repeatable."""
+    option = click.option(
+        "--only", multiple=True, metavar="NAME", help="Only these models; repeat for several.", shell_complete=complete
+    )
+    return option(verb)
+
+
 def unknown_model(name: str, known: Iterable[str]) -> Exception:
     """The failure for a name that nobody knows, with the nearest one that somebody does."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli.command import Verb, settings_of
+from reconciler.cli.names import only_option, with_known_names
 from reconciler.cli.opening import desired_from, opened
 from reconciler.cli.plan_text import fleet_lines, fleet_verdict, plan_lines
 from reconciler.cli.screen import json_text, show, tell
@@ -30,7 +31,7 @@ MAX_DOCUMENT_BYTES = 256 << 20  # a snapshot of tens of thousands of models is a
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where there is something to do.")
 @click.option("--observed", multiple=True, metavar="SNAPSHOT", help="Plan for another machine; repeat for a table.")
 @click.option("--offline", is_flag=True, help="Ask no origin; sizes that nobody declared stay unknown.")
-@click.option("--only", multiple=True, metavar="NAME", help="Only these models.")
+@only_option
 @click.option("--prune", is_flag=True, help="Evict what the manifest does not name.")
 @click.option("--allow-evict", type=click.IntRange(0), metavar="N", help="Replaces cache.maxEvictions for this run.")
 @click.pass_context
@@ -45,6 +46,7 @@ def plan(context: click.Context, /, **options: Any) -> int:
     observed = [read_snapshot(path) for path in snapshots]
     with opened(settings, desired) as reconciler:
         if not observed:
+            with_known_names(reconciler, request.only)
             plans = [reconciler.plan(request, offline=options["offline"])]
         else:
             plans = [reconciler.plan(request, offline=True, observed=state) for state in observed]
@@ -133,9 +135,10 @@ def read_document(path: str, what: str) -> Document:
 
 def read_snapshot(path: str) -> "ObservedState":
     """The observed state of another machine."""
-    from reconciler.core.document import observed_from_document  # noqa: PLC0415
+    document = read_document(path, "snapshot")
+    from reconciler.core.document import observed_from_document  # noqa: PLC0415 -- only for a snapshot
 
-    return observed_from_document(read_document(path, "snapshot"))
+    return observed_from_document(document)
 
 
 def save(path: str, made: Plan, desired: "DesiredState") -> None:

@@ -31,7 +31,7 @@ _STOPPED = {
 }
 
 
-def result_lines(result: ApplyResult, ink: Ink) -> Iterator[str]:
+def result_lines(result: ApplyResult, ink: Ink, verb: str = "apply") -> Iterator[str]:
     """The whole result."""
     for guard in result.guards:
         yield from paragraph(f"! Refused: {guard.message}", ink, style="red")
@@ -46,7 +46,7 @@ def result_lines(result: ApplyResult, ink: Ink) -> Iterator[str]:
         yield from columns(map(deferred_row, result.deferred), ink)
     if result.outcomes or result.deferred or result.guards:
         yield ""
-    yield from paragraph(result_summary(result), ink, style="bold")
+    yield from paragraph(result_summary(result, verb), ink, style="bold")
 
 
 def outcome_row(outcome: Outcome) -> list[Cell | str]:
@@ -67,7 +67,7 @@ def outcome_row(outcome: Outcome) -> list[Cell | str]:
     ]
 
 
-def result_summary(result: ApplyResult) -> str:
+def result_summary(result: ApplyResult, verb: str = "apply") -> str:
     """The closing line: ``Apply: 2 downloaded (1.4 GB), 1 evicted (300 MB freed), 5 unchanged, 1 failed in 12s.``."""
     summary = result.summary
     parts = [part for kind in ActionKind if (part := _counted(kind, result))]
@@ -84,7 +84,7 @@ def result_summary(result: ApplyResult) -> str:
         parts.append(f"{summary.deferred:,} deferred")
     time = f" in {format_duration(summary.seconds)}" if summary.seconds >= 0.1 and result.outcomes else ""
     stopped = f" {_STOPPED[summary.stopped]}" if summary.stopped else ""
-    return f"Apply: {', '.join(parts)}{time}.{stopped}"
+    return f"{verb.capitalize()}: {', '.join(parts)}{time}.{stopped}"
 
 
 def _counted(kind: ActionKind, result: ApplyResult) -> str:

@@ -71,8 +71,14 @@ def validation_lines(desired: DesiredState) -> list[str]:
     return [*notes, f"ok: {count(len(desired.models), 'model')}"]
 
 
+def _schema_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from reconciler.adapters.manifest.schemas import schema_names  # noqa: PLC0415
+
+    return [name for name in schema_names() if name.startswith(incomplete)]
+
+
 @click.command(cls=Verb, help="Print a JSON schema (draft-07): of the manifest, or of a document that is printed.")
-@click.argument("name", default="manifest", metavar="[NAME]")
+@click.argument("name", default="manifest", metavar="[NAME]", shell_complete=_schema_names)
 def schema(name: str) -> int:
     """Print a schema as it was shipped."""
     from reconciler.adapters.manifest.schemas import schema_text  # noqa: PLC0415

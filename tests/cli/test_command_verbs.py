@@ -153,6 +153,8 @@ def test_apply_that_times_out_is_8_and_names_it(run, monkeypatch, site):
 
 def test_only_narrows_the_plan(run, site):
     (site / "models.yaml").write_text("a 5\nb 5\n")
+    assert run("apply", "--only", "bb").code == 1
+    assert run("plan", "--only", "bb").code == 1
     run("apply", "--only", "b")
     assert not (site / "store" / "a").exists()
     assert (site / "store" / "b").exists()
@@ -162,7 +164,7 @@ def test_evict_into_a_pipe_does_not_ask(run, site):
     ran = run("evict", "small")
     assert ran.code == 0
     assert not (site / "store" / "small").exists()
-    assert "1 evicted" in ran.out
+    assert ran.out.splitlines()[-1].startswith("Evict: 1 evicted (4.1 kB freed)")
 
 
 def test_an_unknown_name_is_1_and_names_the_nearest(run):
@@ -277,6 +279,8 @@ def test_the_shell_completes_verbs_and_model_names(process):
         return [line.split(",")[-1] for line in process(env=env).out.splitlines()]
 
     assert complete("reconciler sta", 1) == ["status"]
+    assert complete("reconciler plan --only s", 3) == ["small"]
+    assert complete("reconciler schema sta", 2) == ["status"]
     assert complete("reconciler evict ", 2) == ["large", "small"]
 
 
