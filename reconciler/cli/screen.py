@@ -86,7 +86,7 @@ def put(text: str) -> bool:
         Failure: ``output_failed`` where it cannot be written (a full disk).
     """
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(_writable(text, sys.stdout.encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         _to_nowhere()
@@ -95,6 +95,25 @@ def put(text: str) -> bool:
         _to_nowhere()
         raise permanent("output_failed", f"cannot write to standard output: {error.strerror}") from error
     return True
+
+
+def _writable(text: str, encoding: str | None) -> str:
+    """What the stream's encoding cannot say is escaped; in JSON that is an escape of JSON's own."""
+    encoding = encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(map(_escaped, text)) if encoding.lower().startswith("utf") else _ascii(text)
+    return text
+
+
+def _escaped(char: str) -> str:
+    return f"\\u{ord(char):04x}" if "\ud800" <= char <= "\udfff" else char
+
+
+def _ascii(text: str) -> str:
+    """Every other character as an escape, the way JSON writes it."""
+    return "".join(char if char.isascii() else json.dumps(char)[1:-1] for char in text)
 
 
 def _to_nowhere() -> None:

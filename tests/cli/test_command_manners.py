@@ -124,6 +124,14 @@ def test_json_has_no_raw_control_character(run, site):
     assert not CONTROL.search(run("apply", "-o", "json").out)
 
 
+def test_a_terminal_that_knows_no_unicode_gets_escapes(process, site):
+    (site / "models.yaml").write_text("modèle-模型 5\n", encoding="utf-8")
+    for encoding in ("ascii", "utf-8"):
+        ran = process("status", "-o", "json", env={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
+        assert ran.code == 0
+        assert "modèle-模型" in {model["name"] for model in json.loads(ran.out)["models"]}
+
+
 # --- as a process -------------------------------------------------------------------------------------------------
 
 
