@@ -717,6 +717,18 @@ def test_observers_hear_of_changes_after_the_commit_and_once(ledger):
     assert len(heard) == 1
 
 
+def test_observers_hear_every_step_of_a_life(ledger):
+    heard = []
+    ledger.observe(lambda change: heard.append(change) if change.noun == "lifecycle" else None)
+    ledger.record_installed(installed("m", 1))
+    ledger.record_failure(failure("m"))
+    assert [(change.key, [step.value for _, step in change.steps]) for change in heard] == [
+        ("m", ["discovered", "validating", "validated"]),
+        ("m", ["error"]),
+    ]
+    assert heard[1].steps[0][0] is Lifecycle.VALIDATED
+
+
 def test_observers_hear_nothing_of_what_was_rolled_back(ledger):
     heard = []
     ledger.observe(heard.append)

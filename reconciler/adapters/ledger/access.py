@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from reconciler.core.lifecycle import Lifecycle
+
 T = TypeVar("T")
 
 
@@ -33,7 +35,7 @@ class Access(Protocol):
         """All that is written within is there together or not at all; one inside another joins it."""
         ...
 
-    def note(self, noun: str, operation: str, key: str) -> None:
+    def note(self, noun: str, operation: str, key: str, step: tuple[Lifecycle, Lifecycle] | None = None) -> None:
         """Tell observers of a changed row, once the transaction is committed."""
         ...
 

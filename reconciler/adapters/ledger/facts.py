@@ -179,11 +179,15 @@ class LastGood(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A row that changed: the table's noun, ``saved`` or ``deleted``, and its key (mostly the model's name)."""
+    """A row that changed: the table's noun, ``saved`` or ``deleted``, and its key (mostly the model's name).
+
+    ``steps`` are those of a model's lifecycle (noun ``lifecycle``) in this transaction, (from, to), in order.
+    """
 
     noun: str
     operation: str
     key: str
+    steps: tuple[tuple[Lifecycle, Lifecycle], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

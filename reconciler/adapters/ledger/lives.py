@@ -104,7 +104,7 @@ class Lives:
             "(SELECT id FROM steps WHERE model = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             (model, HISTORY_LENGTH),
         )
-        self._access.note("lifecycle", "saved", model)
+        self._access.note("lifecycle", "saved", model, (state, to))
         return step
 
 

@@ -1,4 +1,4 @@
-"""Overrides: decisions a person made by hand. Pin and unpin replace each other, and so do load and unload."""
+"""Overrides: decisions a person made by hand. Pin and unpin replace each other, so do load and unload."""
 
 import sqlite3
 

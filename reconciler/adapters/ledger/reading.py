@@ -15,10 +15,8 @@ at the files, opens, reads and closes.
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -27,6 +25,7 @@ from reconciler.adapters.ledger.faults import Fault, fault_of, lost, rethrow
 from reconciler.adapters.ledger.opening import GATE, connect, has_writer
 from reconciler.adapters.ledger.schema import MIGRATIONS, check_version, is_blank, is_ours, migrate
 from reconciler.core.errors import refused
+from reconciler.core.lifecycle import Lifecycle
 
 T = TypeVar("T")
 _ATTEMPTS = 8
@@ -79,7 +78,7 @@ class Reader:
         """
         raise refused("ledger_read_only", f"{self.path} was opened to read only")
 
-    def note(self, noun: str, operation: str, key: str) -> None:
+    def note(self, noun: str, operation: str, key: str, step: tuple[Lifecycle, Lifecycle] | None = None) -> None:
         """Nothing changes here."""
 
     def close(self) -> None:
@@ -129,6 +128,9 @@ class Reader:
         return rethrow(error, self.path)
 
     def _read_copy(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        import shutil  # noqa: PLC0415 -- slow to import, and hardly ever needed
+        import tempfile  # noqa: PLC0415 -- the same
+
         with tempfile.TemporaryDirectory(prefix="reconciler-ledger-") as folder:
             copy = os.path.join(folder, "state.db")
             try:

@@ -20,6 +20,7 @@ from reconciler.adapters.ledger.opening import GATE, forget_writer, open_to_writ
 from reconciler.adapters.ledger.reserve import release_ballast, restore_ballast
 from reconciler.adapters.ledger.schema import LOST_ID
 from reconciler.core.errors import refused
+from reconciler.core.lifecycle import Lifecycle
 
 T = TypeVar("T")
 Watcher = Callable[[Change], None]
@@ -91,10 +92,10 @@ class Writer:
         for change in changes:
             self._tell(change)
 
-    def note(self, noun: str, operation: str, key: str) -> None:
+    def note(self, noun: str, operation: str, key: str, step: tuple[Lifecycle, Lifecycle] | None = None) -> None:
         """Tell observers after the commit."""
         if self._watchers:
-            self._pending.append(Change(noun, operation, key))
+            self._pending.append(Change(noun, operation, key, (step,) if step else ()))
 
     def observe(self, watcher: Watcher) -> Callable[[], None]:
         """Tell ``watcher`` of every changed row from now on; the answer takes it away again."""
@@ -138,9 +139,12 @@ class Writer:
         rethrow(error, self.path)
 
     def _take_pending(self) -> tuple[Change, ...]:
-        changes = tuple(dict.fromkeys(self._pending))
+        """Each row's change once, with all the steps of its life, in the order of the first."""
+        steps: dict[tuple[str, str, str], list[tuple[Lifecycle, Lifecycle]]] = {}
+        for change in self._pending:
+            steps.setdefault(change[:3], []).extend(change.steps)
         self._pending.clear()
-        return changes
+        return tuple(Change(*row, tuple(walked)) for row, walked in steps.items())
 
     def _tell(self, change: Change) -> None:
         for watcher in tuple(self._watchers.values()):
