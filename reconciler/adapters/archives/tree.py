@@ -10,7 +10,6 @@ one ``syncfs``, which costs one journal commit instead of thousands.
 
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +159,8 @@ def staging(into: str, limit_bytes: int, told: Callable[[int], None], cancel: Ca
 
 
 def _empty(into: str) -> None:
+    import shutil  # noqa: PLC0415 -- late: it brings bz2 and lzma along
+
     with contextlib.suppress(OSError), os.scandir(into) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

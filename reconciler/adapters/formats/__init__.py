@@ -205,11 +205,9 @@ def _look(path: str, size: int, readers: Sequence[FormatReader]) -> FormatReport
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         report: FormatReport | None = None
+        window = Window.of_file(descriptor, size)  # one budget for all readers: a file cannot spend it once for each
         for reader in readers:
-            if isinstance(reader, HeaderReader):
-                report = reader.look(Window.of_file(descriptor, size))
-            else:
-                report = reader.read(path, size)
+            report = reader.look(window) if isinstance(reader, HeaderReader) else reader.read(path, size)
             if report is not None:
                 break
         report = report or FormatReport("unknown")

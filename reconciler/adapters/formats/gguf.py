@@ -20,7 +20,8 @@ from reconciler.core.ports import FormatReport
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_BATCH = 1024
+_BATCHES = ((1024, 20), (64, 2))  # strings at once, and what they cost in steps
+_ONE_BY_ONE = 64
 _MAX_TEXT_BYTES = 1 << 20
 _MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # name length, number of dimensions, type, offset
 _MIN_KEY_BYTES = 8 + 4 + 1
@@ -138,31 +139,36 @@ def _skip_array(cursor: Cursor, depth: int) -> None:
 
 
 @functools.cache
-def _batch(*, is_big: bool) -> re.Pattern[bytes]:
-    """Matches exactly ``_BATCH`` strings of up to 127 bytes; the likely lengths come first."""
+def _batch(count: int, *, is_big: bool) -> re.Pattern[bytes]:
+    """Matches exactly ``count`` strings of up to 127 bytes; the likely lengths come first."""
     lengths = [*range(4, 16), *range(4), *range(16, 128)]
     zeros = rb"\0{7}"
     heads = [(zeros + re.escape(bytes([n]))) if is_big else (re.escape(bytes([n])) + zeros) for n in lengths]
     branches = b"|".join(head + b".{%d}" % length for head, length in zip(heads, lengths, strict=True))
-    return re.compile(b"(?:" + branches + b"){%d}+" % _BATCH, re.DOTALL)
+    return re.compile(b"(?:" + branches + b"){%d}+" % count, re.DOTALL)
 
 
 def _skip_strings(cursor: Cursor, count: int) -> None:
-    pattern = _batch(is_big=cursor.order["u16"].format[0] == ">")
+    """Step over an array of strings: by batches, and one by one around the rare long ones."""
     while count:
-        if count >= _BATCH:
-            cursor.need(min(cursor.left, _BATCH * 32))
-            chunk, position = cursor.view()
-            if match := pattern.match(chunk, position):
-                cursor.skip(match.end() - position)
-                count -= _BATCH
-                cursor.window.budget.step(16)
-                continue
-        some = min(count, 64)
-        cursor.window.budget.step(some)
-        for _ in range(some):
-            cursor.skip(cursor.number("u64"))
-        count -= some
+        done = next((size for size, cost in _BATCHES if size <= count and _skip_batch(cursor, size, cost)), 0)
+        if not done:
+            done = min(count, _ONE_BY_ONE)
+            cursor.window.budget.step(done // 4 + 1)
+            for _ in range(done):
+                cursor.skip(cursor.number("u64"))
+        count -= done
+
+
+def _skip_batch(cursor: Cursor, size: int, cost: int) -> bool:
+    cursor.need(min(cursor.left, size * 32))
+    chunk, position = cursor.view()
+    match = _batch(size, is_big=cursor.order["u16"].format[0] == ">").match(chunk, position)
+    if match is None:
+        return False
+    cursor.window.budget.step(cost)
+    cursor.skip(match.end() - position)
+    return True
 
 
 def _alignment(keys: dict[str, Fact | None]) -> int:

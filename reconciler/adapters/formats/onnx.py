@@ -6,9 +6,11 @@ reference to external data that is absolute or leaves the model's folder is an e
 file of the attacker's choice.
 """
 
+from dataclasses import replace
+
 from reconciler.adapters.formats.protobuf import SPAN, VARINT, Field, fields
 from reconciler.adapters.formats.reader import Facts, HeaderReader, report
-from reconciler.adapters.formats.window import Lie, TooLong, Window
+from reconciler.adapters.formats.window import Budget, Lie, TooLong, Window
 from reconciler.core.ports import FormatReport
 
 _MODEL = {
@@ -32,6 +34,7 @@ _DTYPES = {
     20: "F8_E5M2FNUZ", 21: "U4", 22: "I4", 23: "F4", 24: "F8_E8M0",
 }  # fmt: skip
 _MAX_EXTERNAL = 64
+_MAX_GRAPH_STEPS = 20_000
 
 
 def _claims(window: Window) -> bool:
@@ -79,7 +82,8 @@ def _describe(window: Window) -> FormatReport:
                 _note(window, field, facts)
             case 7:
                 try:
-                    _graph(window, field, facts, weights, external)
+                    counted = replace(window, budget=Budget(steps_left=_MAX_GRAPH_STEPS))
+                    _graph(counted, field, facts, weights, external)
                 except TooLong:
                     notes = (("warning", "its graph is too long to be counted"),)
             case _:

@@ -73,15 +73,16 @@ class Walk:
     marks: list[int] = field(default_factory=list)
 
 
-def holds_pickle(window: Window) -> bool:
-    """Whether a pickle starts at the window's first byte."""
+def holds_pickle(window: Window, *, is_cut: bool = False) -> bool:
+    """Whether a pickle starts at the window's first byte; ``is_cut`` where the window shows only the beginning."""
     head = window.peek(0, 2)
     if len(head) < 2 or head[0] not in _opcodes():
         return False
     has_protocol = head[0] == 0x80 and head[1] <= 5
     walk = _walk(window)
     if has_protocol:
-        return walk.end in {"stop", "budget"} or walk.has_import or walk.has_call or walk.opcodes >= _PLENTY
+        is_long = walk.opcodes >= _PLENTY or (is_cut and walk.end == "short" and walk.opcodes > 1)
+        return walk.end in {"stop", "budget"} or walk.has_import or walk.has_call or is_long
     if walk.has_import and (walk.has_call or walk.end in {"stop", "budget"}):
         return True
     return walk.end == "budget" or (walk.end == "stop" and walk.offset == window.size and walk.opcodes > 1)
@@ -90,6 +91,7 @@ def holds_pickle(window: Window) -> bool:
 def _walk(window: Window) -> Walk:
     table, walk = _opcodes(), Walk()
     while walk.opcodes < MAX_OPCODES:
+        window.budget.step()
         chunk = window.peek(walk.offset, 1)
         opcode = table.get(chunk[0]) if chunk else None
         if opcode is None:

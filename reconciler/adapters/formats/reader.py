@@ -5,6 +5,7 @@ lie there means "yes, and it is broken", which becomes an error in the report. N
 """
 
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from reconciler.core.ports import FormatReport
 Fact = str | int | float | bool
 Facts = dict[str, Fact]
 
-_BROKEN = (Lie, ValueError, ArithmeticError, RecursionError, LookupError)
+_BROKEN = (Lie, ValueError, ArithmeticError, RecursionError, LookupError, struct.error)
 
 
 def report(name: str, facts: Facts, *, warnings: tuple[tuple[str, str], ...] = ()) -> FormatReport:

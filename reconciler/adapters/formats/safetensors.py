@@ -2,8 +2,8 @@
 
 The rules are those of the reference implementation (huggingface/safetensors ``safetensors/src/tensor.rs``): ranges in
 order without hole or overlap, the last one ends with the file, each as long as its shape and dtype ask for. Beyond
-them: a key that stands twice is an error. A header over 4 MiB (the format allows 100 MB) is not parsed, which a
-warning tells; its length is checked all the same.
+them: a key that stands twice is an error. A header over 4 MiB or of over
+20,000 tensors (the format allows 100 MB) is not parsed, which a warning tells; its length is checked all the same.
 """
 
 import json
@@ -15,6 +15,7 @@ from reconciler.core.ports import FormatReport
 
 MAX_HEADER_BYTES = 100_000_000
 _MAX_PARSED_BYTES = 4 << 20
+_MAX_PARSED_TENSORS = 20_000
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
@@ -43,7 +44,13 @@ def _describe(window: Window) -> FormatReport:
         raise Lie(f"its header of {length} bytes is longer than the format allows")
     if length > _MAX_PARSED_BYTES:
         return report("safetensors", {}, warnings=(("warning", f"a header of {length} bytes is not read"),))
-    tensors = _parse(window.at(8, length))
+    text = window.at(8, length)
+    # An entry is longer than this: more brackets than that are built to cost memory, not to describe tensors.
+    if text.count(b"[") * 20 + text.count(b"{") * 40 > length + 1000:
+        raise Lie("its header is no list of tensors")
+    if text.count(b'"data_offsets"') > _MAX_PARSED_TENSORS or text.count(b",") > 10 * _MAX_PARSED_TENSORS:
+        return report("safetensors", {}, warnings=(("warning", "a header of so many tensors is not read"),))
+    tensors = _parse(text)
     notes = tensors.pop("__metadata__", {})
     if not isinstance(notes, dict) or not all(isinstance(text, str) for text in notes.values()):
         raise Lie("its __metadata__ is not a mapping of texts")

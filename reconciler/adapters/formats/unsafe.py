@@ -3,7 +3,8 @@
 Looked at, whatever the file says it is: the first byte (raw pickle, legacy ``torch.save``, joblib); every member of a
 zip and, one level deep, of a zip within it; every member of a plain tar (``torch`` before 0.1.10, NeMo); NumPy arrays
 of objects; and the first bytes of what gzip, bzip2, xz, lzma, zlib or zstd unpack to (joblib compresses whole
-pickles). What cannot be looked at within the budget counts as unsafe.
+pickles). What cannot be looked at within the budget counts as unsafe. An archive that is going to be extracted is
+looked at afterwards, member by member.
 """
 
 import re
@@ -12,10 +13,11 @@ import zlib
 from reconciler.adapters.formats import npy, pickles, zips
 from reconciler.adapters.formats.window import Budget, Lie, TooLong, Window
 
-_MAX_MEMBERS = 5_000
-_MEMBER_BYTES = 16 << 10
+_MAX_MEMBERS = 4_000
+_MEMBER_BYTES = 4 << 10
 _NESTED_BYTES = 4 << 20
 _UNPACKED_BYTES = 256 << 10
+_BZIP2_BLOCK_BYTES = 1_000_000  # nothing comes out before the first block is whole
 _PICKLE_NAME = re.compile(rb"(^|/)data\.pkl$|\.(pkl|pickle)$", re.IGNORECASE)
 _ZF = re.compile(rb"ZF0x[0-9a-f]{1,16} *L? *")  # joblib before 0.10
 
@@ -30,8 +32,8 @@ def holds_pickle(window: Window, depth: int = 0) -> bool:
         return False
 
 
-def _starts(window: Window) -> bool:
-    return pickles.holds_pickle(window) or npy.has_objects(window)
+def _starts(window: Window, *, is_cut: bool = False) -> bool:
+    return pickles.holds_pickle(window, is_cut=is_cut) or npy.has_objects(window)
 
 
 def _in_zip(window: Window, depth: int) -> bool:
@@ -45,7 +47,7 @@ def _in_member(window: Window, member: zips.ZipMember, depth: int) -> bool:
     try:
         inner = zips.content(window, member, _MEMBER_BYTES)
         if depth or inner.peek(0, 4) != b"PK\3\4":
-            return _starts(inner)
+            return _starts(inner, is_cut=member.method != 0)
         inner = zips.content(window, member, _NESTED_BYTES)
         return holds_pickle(inner, depth=1) or (member.method != 0 and _local_names(inner))
     except TooLong:
@@ -91,9 +93,11 @@ def _octal(field: bytes) -> int | None:
 
 def _wrapped(window: Window) -> bool:
     packed = window.peek(0, 64 << 10)
+    if packed.startswith(b"BZh"):
+        packed = window.peek(0, _BZIP2_BLOCK_BYTES)
     match = _ZF.match(packed)
     inner = _unpack(packed[match.end() :] if match else packed)
-    return bool(inner) and _starts(Window.of_bytes(inner, Budget()))
+    return bool(inner) and _starts(Window.of_bytes(inner, Budget()), is_cut=True)
 
 
 def _unpack(packed: bytes) -> bytes:
@@ -118,8 +122,10 @@ def _unpack_xz(packed: bytes) -> bytes:
     import lzma  # noqa: PLC0415 -- rare
 
     try:
-        return lzma.LZMADecompressor(memlimit=128 << 20).decompress(packed, _UNPACKED_BYTES)
-    except lzma.LZMAError:
+        return lzma.LZMADecompressor(memlimit=80 << 20).decompress(packed, _UNPACKED_BYTES)
+    except lzma.LZMAError as error:
+        if "limit" in str(error):
+            raise TooLong("it needs more memory than is given to look at it") from None
         return b""
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 MAX_READ_BYTES = 64 << 20
 MAX_PIECE_BYTES = 16 << 20
-MAX_STEPS = 150_000
+MAX_STEPS = 30_000
 CHUNK_BYTES = 1 << 20
 
 _LITTLE = {"u16": struct.Struct("<H"), "u32": struct.Struct("<I"), "u64": struct.Struct("<Q")}

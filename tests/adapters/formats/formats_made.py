@@ -14,7 +14,7 @@ def make_gguf(path, *, tokens=0, endian=gguf.GGUFEndian.LITTLE, tensors=None):
     writer.add_name("Tiny")
     writer.add_license("mit")
     if tokens:
-        writer.add_token_list([f"token{n}" for n in range(tokens)])
+        writer.add_token_list([f"token{n}" * (40 if n % 1000 == 7 else 1) for n in range(tokens)])
         writer.add_token_merges([f"a{n} b{n}" for n in range(tokens)])
         writer.add_token_scores([0.5] * tokens)
     for name, data in (tensors or {"x": np.ones((4, 256), np.float32), "y": np.ones((3, 8), np.float16)}).items():
