@@ -119,7 +119,7 @@ class Download:
                 if refreshed is not None:
                     location, restarts = refreshed, restarts + 1
                     continue
-                tries = 1 if gained >= _GOOD_PROGRESS_BYTES else tries + 1
+                tries = 1 if gained >= self._good_progress_bytes else tries + 1
                 self._wait_or_raise(failure, tries, gained)
             else:
                 return
@@ -128,6 +128,12 @@ class Download:
         if self.stand.done_bytes and self.stand.url != location.label:
             self._start_over()  # another place: its validator is not ours
         self._may_range, self._coding, self._is_page = True, "", False
+
+    @property
+    def _good_progress_bytes(self) -> int:
+        """As much as makes the tries count from one again: a server may cut a small file into twenty pieces."""
+        size = self.stand.size_bytes
+        return _GOOD_PROGRESS_BYTES if size is None else max(1, min(_GOOD_PROGRESS_BYTES, size // 20))
 
     def _wait_or_raise(self, failure: Failure, tries: int, gained: int) -> None:
         settings = self._tools.settings

@@ -158,6 +158,8 @@ def failure_of(error: Exception, where: str) -> Failure:
         if "without sending a response" in text:
             return transient("disconnected", f"{where} hung up without an answer")
         return transient("malformed_answer", f"{where} does not speak proper HTTP: {text[:100]}")
+    if isinstance(error, httpx.RemoteProtocolError):  # a redirect target that httpx cannot read, although it need not
+        return transient("malformed_answer", f"{where} redirects to something that is no URL")
     if isinstance(error, httpcore.ProxyError):
         if text.startswith("407"):
             return permanent("proxy_unauthorized", f"the proxy on the way to {where} wants credentials")
