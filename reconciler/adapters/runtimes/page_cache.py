@@ -80,7 +80,7 @@ class PageCache:
             _stop_if(cancel, model)
             try:
                 with _opened(model, path) as fd:
-                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                    _advise(fd, 0, 0, "POSIX_FADV_DONTNEED")
             except Failure as failure:
                 if failure.reason != "file_vanished":
                     raise
@@ -141,11 +141,17 @@ def _read_in(fd: int, model: RuntimeModel, cancel: CancelToken) -> None:
     offset = 0
     while True:
         _stop_if(cancel, model)
-        os.posix_fadvise(fd, offset + _CHUNK_BYTES, _CHUNK_BYTES, os.POSIX_FADV_WILLNEED)
+        _advise(fd, offset + _CHUNK_BYTES, _CHUNK_BYTES, "POSIX_FADV_WILLNEED")
         count = os.preadv(fd, [buffer], offset)
         if count == 0:
             return
         offset += count
+
+
+def _advise(fd: int, offset: int, length: int, advice: str) -> None:
+    """Tell the kernel, where it takes advice (not on macOS)."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, offset, length, getattr(os, advice))
 
 
 def _stop_if(cancel: CancelToken, model: RuntimeModel) -> None:

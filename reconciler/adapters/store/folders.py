@@ -10,7 +10,7 @@ itself may be reached over links; where the store lies is the user's choice.)
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from reconciler.core.errors import Failure, permanent, refused, transient
@@ -146,16 +146,25 @@ def link_in_the_way(name: str) -> Failure:
 
 
 def sync(folder_fd: int, what: str) -> None:
-    """Make a folder's (or file's) entries durable.
+    """Make a folder's entries durable.
 
     Raises:
         Failure: transient ``io_error``. After a failed sync the kernel may have dropped the dirty pages and a second
             sync would lie (Rebello et al., "Can Applications Recover from fsync Failures?"), so it is started over.
     """
+    _sync_by(os.fsync, folder_fd, what)
+
+
+def sync_data(fd: int, what: str) -> None:
+    """Make a file's content durable; raises as :func:`sync`."""
+    _sync_by(getattr(os, "fdatasync", os.fsync), fd, what)
+
+
+def _sync_by(call: Callable[[int], None], fd: int, what: str) -> None:
     try:
-        os.fsync(folder_fd)
+        call(fd)
     except OSError as error:
-        if error.errno in {errno.EINVAL, errno.EROFS}:  # a file system that has no sync of folders
+        if error.errno in {errno.EINVAL, errno.EROFS}:  # a file system that cannot, or need not
             return
         failure = map_os_error(error, f"{what} could not be made durable and must be started over")
         if failure.reason == "no_space":

@@ -15,7 +15,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from reconciler.adapters.store.blobs import commit_many, open_file, stat_blob
-from reconciler.adapters.store.folders import FILE_MODE, failing, file_stat, open_below, open_root, split, sync
+from reconciler.adapters.store.folders import (
+    FILE_MODE,
+    failing,
+    file_stat,
+    open_below,
+    open_root,
+    split,
+    sync,
+    sync_data,
+)
 from reconciler.adapters.store.hashing import CHUNK_BYTES, hash_file
 from reconciler.adapters.store.layout import IMPORT_PREFIX, MODELS, PARTIAL, blob_parts, temporary
 from reconciler.adapters.store.syscalls import reflink
@@ -71,7 +80,7 @@ def _link_in(
         except OSError:
             return _copy_in(root, source, digest, progress, cancel)
         with open_file(blob_fd, name) as fd:
-            os.fdatasync(fd)
+            sync_data(fd, source)
             found = file_stat(os.fstat(fd))
         sync(blob_fd, "/".join(folders))
     if found != hashed.stat:
@@ -89,7 +98,7 @@ def _copy_in(
             target_fd = os.open(name, flags, 0o600, dir_fd=partial_fd)
             try:
                 actual, size_bytes = _fill(source, target_fd, f"{root}/{PARTIAL}/{name}", progress, cancel)
-                os.fdatasync(target_fd)
+                sync_data(target_fd, source)
             finally:
                 os.close(target_fd)
             _check(source, actual, digest)
@@ -184,7 +193,7 @@ def adopt_file(
         blob_folders, blob_name = blob_parts(hashed.digest)
         with open_below(root_fd, blob_folders, create=True) as blob_fd:
             if os.fstat(fd).st_nlink == 1 and stat_blob(root, hashed.digest) is None:
-                os.fdatasync(fd)
+                sync_data(fd, place)
                 os.fchmod(fd, FILE_MODE)
                 os.link(name, blob_name, src_dir_fd=folder_fd, dst_dir_fd=blob_fd, follow_symlinks=False)
             else:

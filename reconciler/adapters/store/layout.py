@@ -66,13 +66,18 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """An unfinished download. ``sidecar`` is the engine's JSON beside it, None where there is none to read."""
+    """An unfinished download, and the engine's notes on it (JSON lines) as far as they are anybody else's business.
+
+    ``size_bytes`` may be preallocated. ``sidecar`` is the object on the first line of the notes, None where there is
+    none to read; ``notes`` counts the whole lines after it.
+    """
 
     name: str
     size_bytes: int
     allocated_bytes: int
     modified_at: float
     sidecar: dict[str, Any] | None = None
+    notes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,9 +195,11 @@ class _Scan:
             if found is None or (name.endswith(".json") and name.removesuffix(".json") in entries):
                 self.used_bytes += found.st_blocks * 512 if found else 0
                 continue
-            sidecar = _read_sidecar(entries.get(f"{name}.json"))
+            if not found.st_mode & stat.S_IWUSR:  # a commit was cut off: the sweep makes it writable again
+                self.leftovers.append(f"{PARTIAL}/{name}")
+            sidecar, notes = _read_sidecar(entries.get(f"{name}.json"))
             allocated = self.count(found)
-            self.partials.append(Partial(name, found.st_size, allocated, found.st_mtime, sidecar))
+            self.partials.append(Partial(name, found.st_size, allocated, found.st_mtime, sidecar, notes))
 
     def scan_quarantine(self) -> None:
         for entry in self.list(QUARANTINE):
@@ -249,12 +251,14 @@ def _digest_of_link(entry: Entry) -> Digest | None:
         return None
 
 
-def _read_sidecar(entry: Entry | None) -> dict[str, Any] | None:
+def _read_sidecar(entry: Entry | None) -> tuple[dict[str, Any] | None, int]:
+    """The engine's notes: the object on the first line, and how many whole lines follow it."""
     if entry is None or not entry.is_file(follow_symlinks=False):
-        return None
+        return None, 0
     try:
         with open(entry.path, "rb") as file:
-            value = json.loads(file.read(_MAX_SIDECAR_BYTES))
+            head, *rest = file.read(_MAX_SIDECAR_BYTES).split(b"\n")
+        value = json.loads(head)
     except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        return None, 0
+    return (value, max(0, len(rest) - 1)) if isinstance(value, dict) else (None, 0)

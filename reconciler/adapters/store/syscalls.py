@@ -9,7 +9,7 @@ import errno
 import fcntl
 import functools
 import os
-import platform
+import sys
 from collections.abc import Callable
 
 _NOREPLACE = 1
@@ -84,8 +84,8 @@ def _renameat2_function() -> Callable[[int, bytes, int, bytes, int], int] | None
     if hasattr(libc, "renameat2"):
         libc.renameat2.argtypes = types
         return libc.renameat2
-    number = _NUMBERS.get(platform.machine())
-    if number is None or platform.system() != "Linux":
+    number = _NUMBERS.get(os.uname().machine)
+    if number is None or sys.platform != "linux":
         return None
     libc.syscall.argtypes = (ctypes.c_long, *types)
     libc.syscall.restype = ctypes.c_long

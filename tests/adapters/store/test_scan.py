@@ -65,15 +65,25 @@ def test_a_sparse_file_counts_what_it_takes(bench):
 
 def test_a_partial_comes_with_the_notes_on_it(bench):
     (bench.root / "partial/k1").write_bytes(b"half")
-    (bench.root / "partial/k1.json").write_text('{"url": "u"}')
+    (bench.root / "partial/k1.json").write_text('{"url": "u"}\n["p", 0, "ab"]\n["p", 1, "cd"]\n["p", 2, "to')
     (bench.root / "partial/k2").write_bytes(b"half")
     (bench.root / "partial/k2.json").write_text("no json")
     (bench.root / "partial/k3").write_bytes(b"half")
-    assert [(each.name, each.sidecar) for each in bench.store.scan().partials] == [
-        ("k1", {"url": "u"}),
-        ("k2", None),
-        ("k3", None),
+    assert [(each.name, each.sidecar, each.notes) for each in bench.store.scan().partials] == [
+        ("k1", {"url": "u"}, 2),
+        ("k2", None, 0),
+        ("k3", None, 0),
     ]
+
+
+def test_a_partial_that_lost_its_write_bit_is_a_leftover_that_the_sweep_mends(bench):
+    path = bench.root / "partial/k1"
+    path.write_bytes(b"whole")
+    path.chmod(0o444)
+    assert bench.store.scan().leftovers == ("partial/k1",)
+    bench.store.sweep()
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert bench.store.scan().leftovers == ()
 
 
 def test_links_are_not_followed(bench, tmp_path):
