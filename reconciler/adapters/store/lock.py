@@ -85,7 +85,7 @@ def acquire(root: str, *, exclusive: bool = True) -> Lock:
     """
     with _GUARD, failing(f"cannot lock the store {root}"), open_root(root) as root_fd:
         _refuse_if_held_here(root, root_fd)
-        fd = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=root_fd)
+        fd = _open_or_make(root_fd)
         try:
             _lock(fd, root, exclusive=exclusive)
         except BaseException:
@@ -95,6 +95,15 @@ def acquire(root: str, *, exclusive: bool = True) -> Lock:
         lock = Lock(fd, (found.st_dev, found.st_ino), exclusive=exclusive)
         _HELD[lock._key] = lock  # noqa: SLF001 -- the register and the lock are one thing
         return lock
+
+
+def _open_or_make(root_fd: int) -> int:
+    """The lock file, made only where it is missing; open for writing, as an exclusive POSIX lock wants it."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(LOCK_NAME, flags, dir_fd=root_fd)
+    except FileNotFoundError:
+        return os.open(LOCK_NAME, flags | os.O_CREAT, 0o644, dir_fd=root_fd)
 
 
 def owner_pid(root: str) -> int | None:

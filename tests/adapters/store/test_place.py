@@ -1,6 +1,7 @@
 """A model's folder: swapped whole, strangers' files kept, links never followed."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,19 @@ def test_the_store_tells_its_models_without_a_ledger(bench):
     assert (first.name, first.record) == ("m", b'{"spec":1}')
     assert [(file.path, file.digest) for file in first.files] == [("f", digest), ("mine", None)]
     assert (second.name, second.record, second.files[0].digest) == ("theirs", None, None)
+
+
+def test_many_models_are_placed_side_by_side(bench):
+    shared = bench.blob(b"shared")
+    own = [bench.blob(b"%d" % number) for number in range(24)]
+
+    def change(number):
+        model = f"m{number % 12}"
+        bench.store.place(model, [("s", shared), ("o", own[number])], b"", {"s": shared, "o": own[number % 12]})
+
+    for half in (range(12), range(12, 24)):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(change, half))
+    assert {path.name for path in (bench.root / "models").iterdir()} == {f"m{number}" for number in range(12)}
+    assert all(bench.placed(f"m{number}") == {"s": b"shared", "o": b"%d" % (number + 12)} for number in range(12))
+    assert list((bench.root / "partial").iterdir()) == []
