@@ -112,8 +112,11 @@ class Crew:
             with self._changed:
                 if self._running and self._failure is None:
                     self._changed.wait(_TICK_S)
-                if self._failure is not None or (not self._running and self._segments.is_empty):
+                is_over = not self._running and self._segments.is_empty
+                if self._failure is not None or is_over:
                     return
+            if self._cancel.is_set():
+                raise transient("cancelled", f"stopped while fetching {self._request.path}")
             self._meter.tell()
             ring = self._pipeline.ring
             if ring.failure is not None:

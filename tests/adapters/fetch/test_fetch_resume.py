@@ -1,0 +1,231 @@
+"""What survives an interruption, and what is never trusted."""
+
+import json
+import os
+import threading
+
+import pytest
+from faulty import Faulty
+from fetching import digest_of, make_bytes
+
+from reconciler.adapters.fetch.record import CHUNK_BYTES
+
+BODY = make_bytes(6_000_000)
+DIGEST = digest_of(BODY)
+OTHER = make_bytes(6_000_000, seed=9)
+
+
+def cut_at(count, body=BODY, etag='"one"'):
+    """Sends ``count`` bytes of the first answer, then hangs up; serves nothing more."""
+
+    def script(talk):
+        if talk.number == 0:
+            talk.head("200 OK", f"ETag: {etag}", "Accept-Ranges: bytes", f"Content-Length: {len(body)}")
+            talk.send(body[:count])
+        else:
+            talk.reset()
+
+    return script
+
+
+class Relay:
+    """One address whose script changes: what a server does before and after an interruption."""
+
+    def __init__(self, script):
+        self.script = script
+
+    def __call__(self, talk):
+        self.script(talk)
+
+
+@pytest.fixture
+def relay():
+    relay = Relay(cut_at(4_500_000))
+    with Faulty(relay) as server:
+        relay.server, relay.url = server, f"{server.url}/model.gguf"
+        yield relay
+
+
+def interrupt(case, relay, **more):
+    failure = case.fail(relay.url, **more)
+    assert failure.reason in {"truncated", "connection_reset", "disconnected"}
+    relay.server.seen.clear()
+    case.restart()
+
+
+def test_a_stop_in_good_order_costs_no_byte(case, relay):
+    interrupt(case, relay, digest=DIGEST)
+    assert case.left == ["file", "file.json"]
+    relay.script = lambda talk: talk.serve(BODY)
+    fetched = case.get(relay.url, digest=DIGEST)
+    assert relay.server.seen[0].headers["range"] == "bytes=4500000-"
+    assert relay.server.seen[0].headers["if-range"] == '"one"'
+    assert fetched.received_bytes == len(BODY) - 4_500_000
+    assert case.target.read_bytes() == BODY
+    assert case.left == ["file"]
+
+
+def test_a_file_below_one_chunk_resumes_too(case, relay):
+    body = BODY[:200_000]
+    relay.script = cut_at(60_000, body)
+    interrupt(case, relay)
+    relay.script = lambda talk: talk.serve(body)
+    assert case.get(relay.url).received_bytes == 140_000
+    assert case.target.read_bytes() == body
+
+
+def test_a_changed_object_without_digest_starts_over_and_never_mixes(case, relay):
+    interrupt(case, relay)
+    relay.script = lambda talk: talk.serve(OTHER, etag='"two"')
+    fetched = case.get(relay.url)
+    assert relay.server.ranges == ["bytes=4500000-"]
+    assert fetched.digest == digest_of(OTHER)
+    assert case.target.read_bytes() == OTHER
+
+
+def test_a_changed_object_with_a_digest_is_refused(case, relay):
+    interrupt(case, relay, digest=DIGEST)
+    relay.script = lambda talk: talk.serve(OTHER, etag='"two"')
+    assert case.fail(relay.url, digest=DIGEST).reason == "digest_mismatch"
+    assert case.left == []
+
+
+def test_a_lying_validator_costs_one_full_download(case, relay):
+    """The object changed and kept its ETag: the parts do not fit together, so once more in full."""
+    relay.script = cut_at(4_500_000, OTHER)
+    interrupt(case, relay, digest=DIGEST)
+    relay.script = lambda talk: talk.serve(BODY)
+    case.get(relay.url, digest=DIGEST)
+    assert relay.server.ranges == ["bytes=4500000-", ""]
+    assert case.target.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("place", [10, CHUNK_BYTES + 5, 3 * CHUNK_BYTES])
+def test_only_the_part_whose_digests_agree_is_trusted(case, relay, place):
+    interrupt(case, relay, digest=DIGEST)
+    with case.target.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes([BODY[place] ^ 0xFF]))
+    relay.script = lambda talk: talk.serve(BODY)
+    case.get(relay.url, digest=DIGEST)
+    kept = place // CHUNK_BYTES * CHUNK_BYTES
+    assert relay.server.ranges == [f"bytes={kept}-" if kept else ""]
+    assert case.target.read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"\x00\xff", b"[]\n", b'{"format": 99}\n', b'{"url": 1, "validator": 2, "size_bytes": 3}\n', b"null\n" * 3],
+)
+def test_an_unreadable_record_means_from_the_start(case, relay, damage):
+    interrupt(case, relay, digest=DIGEST)
+    (case.folder / "file.json").write_bytes(damage)
+    relay.script = lambda talk: talk.serve(BODY)
+    case.get(relay.url, digest=DIGEST)
+    assert relay.server.ranges == [""]
+    assert case.target.read_bytes() == BODY
+
+
+def test_a_torn_last_line_costs_only_that_line(case, relay):
+    interrupt(case, relay, digest=DIGEST)
+    record = case.folder / "file.json"
+    record.write_bytes(record.read_bytes()[:-20])
+    relay.script = lambda talk: talk.serve(BODY)
+    case.get(relay.url, digest=DIGEST)
+    assert relay.server.ranges == [f"bytes={4 * CHUNK_BYTES}-"]
+
+
+def test_a_partial_shorter_than_its_record_is_trusted_as_far_as_it_goes(case, relay):
+    interrupt(case, relay, digest=DIGEST)
+    os.truncate(case.target, 2 * CHUNK_BYTES + 10)
+    relay.script = lambda talk: talk.serve(BODY)
+    case.get(relay.url, digest=DIGEST)
+    assert relay.server.ranges == [f"bytes={2 * CHUNK_BYTES}-"]
+    assert case.target.read_bytes() == BODY
+
+
+def test_a_partial_longer_than_expected_ends_right(case, relay):
+    interrupt(case, relay, digest=DIGEST)
+    os.truncate(case.target, 50_000_000)
+    relay.script = lambda talk: talk.serve(BODY)
+    case.get(relay.url, digest=DIGEST)
+    assert case.target.read_bytes() == BODY
+
+
+def test_a_new_digest_in_the_manifest_forgets_the_old_partial(case, relay):
+    interrupt(case, relay, digest=DIGEST)
+    relay.script = lambda talk: talk.serve(OTHER)
+    case.get(relay.url, digest=digest_of(OTHER))
+    assert relay.server.ranges == [""]
+
+
+def test_a_complete_file_without_a_record_is_taken_by_its_digest(case, relay):
+    case.target.write_bytes(BODY)
+    fetched = case.get(relay.url, digest=DIGEST)
+    assert (fetched.received_bytes, relay.server.seen) == (0, [])
+
+
+def test_a_foreign_file_at_the_target_is_never_written_into(case, relay, tmp_path):
+    case.target.write_bytes(b"someone else's")
+    os.link(case.target, tmp_path / "witness")
+    relay.script = lambda talk: talk.serve(BODY)
+    case.get(relay.url, digest=DIGEST)
+    assert (tmp_path / "witness").read_bytes() == b"someone else's"
+    assert case.target.read_bytes() == BODY
+
+
+def test_the_record_holds_no_query_and_no_secret(case, relay):
+    failure = case.fail(relay.url + "?X-Signature=topsecret", headers=[("Authorization", "Bearer hush-hush")])
+    text = (case.folder / "file.json").read_text() + failure.message
+    assert "topsecret" not in text
+    assert "hush-hush" not in text
+    assert json.loads(text.splitlines()[0])["url"] == relay.url
+
+
+def test_fifty_interruptions_of_one_download_fetch_every_byte_once(case, relay):
+    body = make_bytes(5_200_000, seed=4)
+    sent = []
+
+    def script(talk):
+        start = talk.range[0] if talk.range else 0
+        head = "206 Partial Content" if talk.range else "200 OK"
+        lines = [f"Content-Range: bytes {start}-{len(body) - 1}/{len(body)}"] if talk.range else []
+        talk.head(head, 'ETag: "one"', f"Content-Length: {len(body) - start}", *lines)
+        piece = body[start : start + 104_000]
+        sent.append(len(piece))
+        talk.send(piece)
+
+    relay.script = script
+    case.settings["retries"] = 0
+    for _ in range(60):
+        try:
+            case.get(relay.url, digest=digest_of(body))
+        except Exception as failure:
+            assert failure.reason == "truncated"
+            case.restart()
+        else:
+            break
+    assert sum(sent) == len(body)
+    assert len(sent) >= 50
+    assert case.target.read_bytes() == body
+
+
+def test_cancelling_keeps_what_came(case, relay):
+    def script(talk):
+        talk.head("200 OK", 'ETag: "one"', f"Content-Length: {len(BODY)}")
+        talk.send(BODY[:4_000_000])
+        case.cancel.set()
+        talk.hang()
+
+    relay.script = script
+    assert case.fail(relay.url, digest=DIGEST, timeout_s=20).reason == "cancelled"
+    assert case.left == ["file", "file.json"]
+    case.cancel = threading.Event()
+    relay.script = lambda talk: talk.serve(BODY)
+    assert case.get(relay.url, digest=DIGEST).received_bytes <= 2_500_000
+
+
+def test_nothing_is_left_where_nothing_came(case, relay):
+    relay.script = lambda talk: talk.head("404 Not Found", "Content-Length: 0")
+    assert case.fail(relay.url).reason == "not_found"
+    assert case.left == []
