@@ -50,7 +50,7 @@ def touch(context: click.Context, names: tuple[str, ...], at: tuple[str, float] 
     return said(settings, "touch", names, f"recorded a use of {', '.join(names)}")
 
 
-@click.command(cls=Verb, help="Pause the watch; apply by hand still works.")
+@click.command(cls=Verb, help="Pause: watch and apply do nothing until resume.")
 @click.option("--until", type=MOMENT, metavar="TIME", help="A moment, or a duration from now; for ever where absent.")
 @click.pass_context
 def suspend(context: click.Context, until: tuple[str, float] | None) -> int:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from reconciler.cli.layout import clean
-from reconciler.cli.plan_text import SECTIONS, SYMBOLS, deferred_message, fleet_verdict, plan_summary
+from reconciler.cli.plan_text import SECTIONS, SYMBOLS, deferred_message, fleet_verdict, plan_summary, why_of
 from reconciler.core.actions import Action, Plan
 from reconciler.core.units import format_size
 
@@ -58,7 +58,7 @@ def _heading(title: str, names: Sequence[str]) -> Iterable[tuple[bool, str]]:
 
 def _action(action: Action) -> str:
     size = "" if action.bytes is None else format_size(action.bytes)
-    return _table_row((SYMBOLS[action.kind][0], action.kind.value, action.model, size, action.message or action.reason))
+    return _table_row((SYMBOLS[action.kind][0], action.kind.value, action.model, size, why_of(action)))
 
 
 def _table_row(cells: Sequence[str]) -> str:

@@ -79,7 +79,15 @@ def action_row(action: Action) -> list[Cell | str]:
     if action.bytes is None and action.kind is ActionKind.DOWNLOAD:
         size = "size unknown"
     name = f"{action.model} ({action.subject})" if action.subject else action.model
-    return [Cell(symbol, style), action.kind.value, Cell(name, "bold"), size, action.message or action.reason]
+    return [Cell(symbol, style), action.kind.value, Cell(name, "bold"), size, why_of(action)]
+
+
+def why_of(action: Action) -> str:
+    """The message without what the other columns say already (``download llama (4.7 GB): new`` is ``new``)."""
+    head, colon, rest = action.message.partition(": ")
+    if colon and head.startswith(f"{action.kind.value} {action.model}"):
+        return rest
+    return action.message or action.reason
 
 
 def _details(action: Action, ink: Ink) -> Iterator[str]:

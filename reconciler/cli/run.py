@@ -41,7 +41,7 @@ SECTIONS = {
         "pin": ("marking", "never evict these models"),
         "unpin": ("marking", "let them be evicted again"),
         "touch": ("marking", "record that a model was used"),
-        "suspend": ("marking", "pause the watch"),
+        "suspend": ("marking", "do nothing until resume"),
         "resume": ("marking", "go on"),
         "poke": ("marking", "look again now; clears back-off"),
     },

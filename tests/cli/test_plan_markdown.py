@@ -40,6 +40,10 @@ def test_a_comment_shows_guards_deferrals_and_notes():
     assert "- m:1:2 odd key" in text
 
 
+def test_a_message_does_not_say_twice_what_the_columns_say():
+    assert "| 4.7 GB | not here |" in plan_markdown(plan(action(1, "download model-1 (4.7 GB): not here")), A)
+
+
 def test_a_long_plan_fits_and_counts_what_it_leaves_out():
     text = plan_markdown(plan(*(action(index, "why " * 20) for index in range(3000))), A)
     assert len(text) < LIMIT
