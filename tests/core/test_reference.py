@@ -94,6 +94,8 @@ BAD = {
     "hf://org/repo/a//b": "holds an empty segment",
     "hf://org/repo/x?y": "without ? and #",
     "hf://or g/repo": "without spaces",
+    "hf://org/repo/sub/": "the path of one file",
+    "hf://org/repo:Q8_0/x": "either :QUANT",
     "s3://bucket/a\x00b": "without control characters",
     "oci://registry/repo:": "an image",
     "oci://registry/repo@sha256:short": "an image",

@@ -31,7 +31,8 @@ def substitute(node: Node, environ: Mapping[str, str], findings: Findings) -> No
         value, trouble = _look_up(match[2], environ)
         parts.append(value)
         if trouble:
-            findings.add(_place(node, match.start()), *trouble)
+            hint = "" if match[2] else "between { } or [ ] it stands in quotes"
+            findings.add(_place(node, match.start()), *trouble, hint=hint)
             node.kind = BROKEN
     if node.kind == BROKEN:
         return

@@ -61,7 +61,7 @@ def read_documents(
     """
     findings = Findings()
     source = stdin if stdin is not None else sys.stdin.buffer if "-" in paths else None
-    documents = [read_bytes(origin, findings, source) for origin in find(paths, environ, cwd, findings)]
+    documents = [read_bytes(origin, cwd, findings, source) for origin in find(paths, environ, cwd, findings)]
     if len(findings):
         raise ManifestInvalid(findings.problems)
     return tuple(document for document in documents if document is not None)

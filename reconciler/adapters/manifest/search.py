@@ -69,12 +69,15 @@ def find(
     return tuple(found)
 
 
-def read_bytes(origin: Origin, findings: Findings, stdin: BinaryIO | None = None) -> Document | None:
-    """The bytes of one file; None, and a problem, where it cannot be read. At most one byte above the limit is read."""
+def read_bytes(origin: Origin, cwd: str, findings: Findings, stdin: BinaryIO | None = None) -> Document | None:
+    """The bytes of one file; None, and a problem, where it cannot be read.
+
+    At most one byte above the limit is read. Relative paths on standard input are relative to ``cwd``.
+    """
     limit = DEFAULT_LIMITS.size_bytes + 1
     if origin.path == "-":
         data = stdin.read(limit) if stdin is not None else b""
-        return Document(origin.label, data, str(Path.cwd()), "-")
+        return Document(origin.label, data, cwd, "-")
     try:
         data = _read_regular(origin.path, limit)
     except _NotRegular as error:
@@ -94,10 +97,11 @@ class _NotRegular(Exception):  # noqa: N818 -- caught a few lines up; says what 
 def _read_regular(path: str, limit: int) -> bytes:
     # O_NONBLOCK: opening a pipe must not wait for a writer; O_NOCTTY: a terminal must not become ours.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise _NotRegular(_KINDS.get(kind, "no file"))
     with os.fdopen(descriptor, "rb") as file:
-        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        if kind != stat.S_IFREG:
-            raise _NotRegular(_KINDS.get(kind, "no file"))
         return file.read(limit)
 
 

@@ -1,10 +1,10 @@
 """Every bad manifest is told in full: each place, what stands there, what was expected, the nearest word."""
 
 import pytest
-from bad_models import CASES as MODELS
-from bad_sections import CASES as SECTIONS
-from bad_sources import CASES as SOURCES
-from bad_syntax import CASES as SYNTAX
+from manifest_bad_models import CASES as MODELS
+from manifest_bad_sections import CASES as SECTIONS
+from manifest_bad_sources import CASES as SOURCES
+from manifest_bad_syntax import CASES as SYNTAX
 
 from reconciler.adapters.manifest import load_documents
 from reconciler.core.errors import FailureKind, ManifestInvalid

@@ -1,6 +1,6 @@
 """Manifests whose models are wrong. Each with the places and findings it must give, and hints where there are some."""
 
-from bad import HEAD, case, in_model
+from manifest_bad import HEAD, case, in_model
 
 CASES = (
     # --- models

@@ -1,6 +1,6 @@
 """Manifests whose frame or sections are wrong. Each with the places and findings it must give, and hints where there are some."""
 
-from bad import HEAD, at_top, case
+from manifest_bad import HEAD, at_top, case
 
 CASES = (
     # --- the frame

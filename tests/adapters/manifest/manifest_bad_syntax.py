@@ -1,6 +1,6 @@
 """Manifests that are no good YAML, or more YAML than a manifest may be. Each with the places and findings it must give, and hints where there are some."""
 
-from bad import HEAD, MODEL, at_top, case, in_model
+from manifest_bad import HEAD, MODEL, at_top, case, in_model
 
 CASES = (
     # --- bytes and syntax

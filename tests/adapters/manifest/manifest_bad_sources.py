@@ -1,6 +1,6 @@
 """Manifests whose sources, files or references to the environment are wrong, and several things at once. Each with the places and findings it must give, and hints where there are some."""
 
-from bad import HEAD, at_top, case, from_source, in_model, with_files
+from manifest_bad import HEAD, at_top, case, from_source, in_model, with_files
 
 CASES = (
     # --- sources
