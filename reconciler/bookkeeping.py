@@ -25,7 +25,8 @@ def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight
     """Bring the ledger's notes up to the manifest, and clear what crashes and time left in the store."""
     sweep(world, sight)
     changes = _changes(desired, sight.facts)
-    if not changes and sight.facts.meta.generation == desired.digest and not _is_cut_off(sight.facts):
+    dropped = _dropped_links(desired, sight.facts)
+    if not changes and not dropped and sight.facts.meta.generation == desired.digest and not _is_cut_off(sight.facts):
         return
     ledger.become_writer()
     with ledger.transaction():
@@ -35,9 +36,18 @@ def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight
             ledger.lives.recover(loaded)
         for name, columns in changes.items():
             ledger.models.update(name, columns)
+        for path in dropped:
+            world.store.remove_link(path)
+            ledger.links.forget(path)
         for override in sight.facts.overrides:
             if override.kind in {"load", "unload", "rollback"} and _is_outdated(override.model, override.spec_digest, desired):
                 ledger.overrides.clear(override.model, kind=override.kind)
+
+
+def _dropped_links(desired: DesiredState, facts: LedgerFacts) -> list[str]:
+    """Links that the tool made for a model whose entry does not declare them any more."""
+    declared = {model.name: model.links for model in desired.models}
+    return [link.path for link in facts.links if link.model in declared and link.path not in declared[link.model]]
 
 
 def _is_outdated(name: str, spec: str, desired: DesiredState) -> bool:

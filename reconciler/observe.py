@@ -7,7 +7,7 @@ so a lost database needs no rebuilding step, observing is the rebuild, and verif
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.adapters.ledger import FileRow, LedgerFacts, RevisionRow
@@ -23,7 +23,6 @@ from reconciler.core.state import (
     Digest,
     FailureFact,
     FileStat,
-    LinkFact,
     LocalCopy,
     ObservedState,
     PartialFact,
@@ -66,8 +65,8 @@ def observe(
 ) -> Sight:
     """Look at the store, the device and the runtimes, and judge what was seen by what the ledger remembers."""
     scan = world.store.scan()
-    wanted = frozenset(model.name for model in desired.models)
-    models = _stored_models(scan, facts, world, wanted)
+    models = _stored_models(scan, facts, world, frozenset(model.name for model in desired.models))
+    models = _with_links(models, desired, facts, world)
     runtimes = observe_runtimes(world, desired, models, facts)
     loaded = {name: fact.name for fact in runtimes for name, _ in fact.loaded}
     models = tuple(
@@ -122,9 +121,6 @@ def _stored_models(
     placed: dict[str, dict[str, Placed]] = {name: {} for name in scan.models}
     for file in scan.placed:
         placed.setdefault(file.model, {})[file.path] = file
-    links: dict[str, list[LinkFact]] = {}
-    for link in facts.links:
-        links.setdefault(link.model, []).append(world.store.link_fact(link.path, link.target))
     found = []
     recorded = set()
     for name, revisions in facts.revisions.items():
@@ -134,7 +130,6 @@ def _stored_models(
                 continue
             if model.is_current:
                 recorded.add(name)
-                model = replace(model, links=tuple(links[name])) if name in links else model
             found.append(model)
     found.extend(
         _unrecorded(name, files, blobs, facts, world)
@@ -142,6 +137,33 @@ def _stored_models(
         if name not in recorded and files
     )
     return tuple(sorted(found, key=lambda model: (model.name, not model.is_current, model.spec_digest)))
+
+
+def link_target(root: str, model: str, paths: Sequence[str]) -> str:
+    """What a declared link points at: the only file of a model, or the folder of one that has several."""
+    folder = f"{root}/models/{model}"
+    return f"{folder}/{paths[0]}" if len(paths) == 1 else folder
+
+
+def _with_links(
+    models: tuple[StoredModel, ...], desired: DesiredState, facts: LedgerFacts, world: World
+) -> tuple[StoredModel, ...]:
+    """The same models, each with how its links stand: those that are declared, and those that the tool once made."""
+    own: dict[str, set[str]] = {}
+    for row in facts.links:
+        own.setdefault(row.model, set()).add(row.path)
+    declared = {model.name: model.links for model in desired.models if model.links}
+    if not own and not declared:
+        return models
+    linked = []
+    for model in models:
+        paths = {*own.get(model.name, ()), *declared.get(model.name, ())} if model.is_current else set()
+        target = link_target(world.store.root, model.name, [file.path for file in model.files])
+        found = tuple(
+            world.store.link_fact(path, target, is_own=path in own.get(model.name, ())) for path in sorted(paths)
+        )
+        linked.append(replace(model, links=found) if found else model)
+    return tuple(linked)
 
 
 def _recorded(

@@ -1,19 +1,19 @@
 """``verify``, ``link``, ``adopt``: making true what bytes that are already on this machine allow."""
 
+import os
 from collections.abc import Sequence
 
 from reconciler.adapters.ledger import FileRow, Installed, LinkRow
 from reconciler.adapters.store import Hashed
 from reconciler.core.actions import Action
-from reconciler.core.errors import Failure, permanent, refused, transient
+from reconciler.core.errors import permanent, refused, transient
 from reconciler.core.ports import Progress
 from reconciler.core.state import Artifact, Digest, FileStat, Override, Role, StoredFile, StoredModel
 from reconciler.execute.content import judge_model
 from reconciler.execute.download import arrive
 from reconciler.execute.placing import Revision, category_of, make_proofs, place, require_blobs, rows_of
 from reconciler.execute.work import Done, Work
-
-MANY_LINKS = 1  # a model of more files than this is linked as its folder
+from reconciler.observe import link_target
 
 
 def verify(action: Action, work: Work) -> Done:
@@ -65,15 +65,18 @@ def _keep(work: Work, stored: StoredModel, file: StoredFile, result: Hashed) -> 
 
 
 def _set_aside(work: Work, stored: StoredModel, file: StoredFile) -> None:
+    """Keep the bad copy in quarantine, and leave no other name of it: nobody shall open it as the model."""
     store = work.world.store
-    if file.digest is None:
+    placed = store.placed_path(stored.name, file.path) if stored.is_current else ""
+    blob = store.stat_blob(file.digest) if file.digest is not None else None
+    if file.digest is not None and blob is not None:
+        store.quarantine(file.digest, "digest_mismatch")
+    if not placed or not os.path.lexists(placed):  # noqa: PTH110 -- the store speaks text
         return
-    try:
-        what = file.digest if store.stat_blob(file.digest) is not None else store.placed_path(stored.name, file.path)
-        store.quarantine(what, "digest_mismatch")
-    except Failure as failure:
-        if failure.reason != "file_vanished":
-            raise
+    if blob is not None and os.lstat(placed).st_ino == blob.inode:
+        os.unlink(placed)  # noqa: PTH108 -- another name of what was just set aside
+    else:
+        store.quarantine(placed, "digest_mismatch")
 
 
 def _remember(
@@ -150,17 +153,13 @@ def _make_links(action: Action, work: Work) -> Done:
     current = work.ledger.revisions.current(action.model)
     if model is None or current is None:
         raise transient("not_placed", f"{action.model} is not placed yet", hint="run apply again")
-    target = link_target(work, action.model, [row.path for row in current.files])
+    store = work.world.store
+    target = link_target(store.root, action.model, [row.path for row in current.files])
     own = {link.path for link in work.sight.facts.links if link.model == action.model}
     for path in model.links:
-        work.world.store.make_link(target, path, is_own=path in own)
-        work.ledger.links.save(LinkRow(path, action.model, target))
+        store.make_link(target, path, is_own=path in own)
+        work.ledger.links.save(LinkRow(path, action.model, target.removeprefix(f"{store.root}/")))
     return Done(0)
-
-
-def link_target(work: Work, model: str, paths: Sequence[str]) -> str:
-    """What a declared link points at: the only file, or the folder."""
-    return work.world.store.placed_path(model, paths[0] if len(paths) == MANY_LINKS else "")
 
 
 def _roll_back(action: Action, work: Work) -> Done:

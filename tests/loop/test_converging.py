@@ -48,7 +48,7 @@ def test_a_second_apply_asks_nobody_and_writes_nothing(machine):
 def test_equal_content_is_fetched_and_stored_once(machine):
     content = os.urandom(300_000)
     digest = machine.model("alpha", content)
-    machine.models["beta"] = machine.models["alpha"]
+    machine.models["beta"] = dict(machine.models["alpha"])
     machine.apply()
     assert machine.origin.asked("GET").count("/alpha.bin") == 1
     assert machine.placed("alpha").stat().st_ino == machine.placed("beta", "alpha.bin").stat().st_ino
