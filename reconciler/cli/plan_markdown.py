@@ -27,7 +27,7 @@ def plan_markdown(plan: Plan, digest: str, limit: int = LIMIT) -> str:
     head = ["## Model plan", "", f"**{escape(plan_summary(plan))}**", ""]
     for guard in plan.guards:
         head += [f"> **Refused:** {escape(guard.message)} {escape(guard.hint)}".rstrip(), ""]
-    tail = ["", f"<sub>plan `{digest}` · manifest `{plan.desired_digest}`</sub>"]
+    tail = [f"<sub>plan `{digest}` · manifest `{plan.desired_digest}`</sub>"]
     return _fit(head, _body(plan), tail, limit)
 
 

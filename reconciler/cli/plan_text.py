@@ -84,10 +84,13 @@ def action_row(action: Action) -> list[Cell | str]:
 
 def why_of(action: Action) -> str:
     """The message without what the other columns say already (``download llama (4.7 GB): new`` is ``new``)."""
-    head, colon, rest = action.message.partition(": ")
-    if colon and head.startswith(f"{action.kind.value} {action.model}"):
-        return rest
-    return action.message or action.reason
+    return shortened(action.message, action.kind, action.model) or action.reason
+
+
+def shortened(message: str, kind: ActionKind, model: str) -> str:
+    """The part after the colon where the part before it only names kind and model."""
+    head, colon, rest = message.partition(": ")
+    return rest if colon and head.startswith(f"{kind.value} {model}") else message
 
 
 def _details(action: Action, ink: Ink) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reconciler.cli.layout import Cell, Ink, columns, paragraph
-from reconciler.cli.plan_text import SYMBOLS, deferred_row
+from reconciler.cli.plan_text import SYMBOLS, deferred_row, shortened
 from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus
 from reconciler.core.report import ApplyResult, Stop
 from reconciler.core.units import format_duration, format_size
@@ -53,7 +53,7 @@ def outcome_row(outcome: Outcome) -> list[Cell | str]:
     """Symbol, status, kind, model, bytes, time, message."""
     style = _STYLES[outcome.status]
     symbol = "!" if outcome.status is OutcomeStatus.FAILED else SYMBOLS[outcome.kind][0]
-    message = outcome.message
+    message = shortened(outcome.message, outcome.kind, outcome.model)
     if outcome.reason and outcome.status is OutcomeStatus.FAILED:
         message = f"{outcome.reason}: {message}"
     return [
@@ -92,7 +92,7 @@ def _counted(kind: ActionKind, result: ApplyResult) -> str:
     if not done:
         return ""
     text = f"{len(done):,} {_DONE[kind]}"
-    if kind is ActionKind.DOWNLOAD:
+    if kind is ActionKind.DOWNLOAD and result.summary.bytes_downloaded:
         return f"{text} ({format_size(result.summary.bytes_downloaded)})"
     if kind is ActionKind.EVICT:
         return f"{text} ({format_size(result.summary.bytes_freed)} freed)"
