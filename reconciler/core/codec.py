@@ -193,7 +193,8 @@ def _decoder_of(hint: Any) -> Coder:
     if get_origin(kind) is tuple:
         return _tuple_decoder(get_args(kind))
     if issubclass(kind, Enum):
-        return lambda value: kind(value)
+        by_value: Coder = kind
+        return by_value
     return _scalar_decoder(kind)
 
 

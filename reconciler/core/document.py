@@ -164,7 +164,7 @@ def _invalid(kind: str, error: Exception) -> Exception:
 
 def snapshot_document(observed: ObservedState) -> Document:
     """The ``Snapshot`` document: everything a plan for this machine needs, and no secret."""
-    body = encode(_without_queries(observed))
+    body: Document = encode(_without_queries(observed))
     taken_at = body.pop("taken_at")
     head: Document = heading("Snapshot") | {"taken_at": taken_at, "digest": digest_value(body)}
     return head | body
