@@ -11,7 +11,7 @@ from reconciler.core.reference import Reference
 from reconciler.core.state import Artifact, Digest, Role
 from reconciler.core.units import parse_size
 
-_MAX_COLLISIONS = 20  # told one by one
+_MAX_COLLISIONS = 5  # told one by one
 
 
 def parse_single(node: Node, path: str, border: Border) -> tuple[Artifact, ...]:
