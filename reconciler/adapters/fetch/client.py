@@ -94,7 +94,7 @@ class Client:
             question = _follow(question, response.status_code, headers.get("location"), scope)
         raise transient("too_many_redirects", f"{label_of(first.url)} redirects more than {MAX_REDIRECTS} times")
 
-    def ask(  # noqa: PLR0913 -- the protocol's own signature
+    def ask(
         self,
         method: str,
         url: str,

@@ -21,9 +21,11 @@ from reconciler.adapters.fetch.opening import (
     page_failure,
 )
 from reconciler.adapters.fetch.partial import Partial
+from reconciler.adapters.fetch.parts import PartSource
 from reconciler.adapters.fetch.pipeline import Pipeline
 from reconciler.adapters.fetch.record import CHUNK_BYTES, Record
 from reconciler.adapters.fetch.redirects import origin_of
+from reconciler.adapters.fetch.repair import ATTRIBUTE, Index, Mender, index_of
 from reconciler.adapters.fetch.resume import Stand
 from reconciler.adapters.fetch.tools import Tools
 from reconciler.core.errors import Failure, FailureKind, permanent, transient
@@ -38,7 +40,7 @@ _GOOD_PROGRESS_BYTES = 8 << 20
 class Download:
     """See the module."""
 
-    def __init__(  # noqa: PLR0913 -- everything an attempt touches
+    def __init__(
         self, tools: Tools, request: FetchRequest, partial: Partial, record: Record, meter: Meter, cancel: CancelToken
     ) -> None:
         self._tools = tools
@@ -104,7 +106,8 @@ class Download:
         while True:
             before_bytes = self._meter.received_bytes
             try:
-                self._attempt(location)
+                if not self._mend(location):
+                    self._attempt(location)
                 self._finish(location)
             except (ObjectChangedError, RangeRefusedError) as again:
                 restarts += 1
@@ -246,6 +249,26 @@ class Download:
         wanted = 0 if size is None else max(0, size - self._partial.allocated_bytes)
         check_space(request.target, wanted, request.min_free_bytes)
 
+    def _mend(self, location: Location) -> bool:
+        """Whether a damaged copy, with only its bad parts fetched, gave the whole file."""
+        request, stand = self._request, self.stand
+        index = index_of(request.reuse) if request.reuse else None
+        if index is None or request.digest is None or stand.done_bytes or not self._may_range or not index.marks:
+            return False
+        client, now = self._tools.client, self._tools.settings.now()
+        self._meter.change("verifying", done_bytes=0, total_bytes=index.size_bytes, source=location.label)
+        parts = PartSource(client, request, Place.of(location), self._partial, self._meter, self._cancel, now)
+        assert request.reuse is not None  # noqa: S101 -- there is an index
+        mender = Mender(request.reuse, index, request.digest, self._partial, parts.fetch, self._cancel)
+        if not mender.mend():
+            self._start_over()
+            self._may_range = False
+            return False
+        stand.url, stand.validator, stand.size_bytes = location.label, parts.validator, index.size_bytes
+        stand.hasher, stand.prefixes, stand.is_pieced = mender.hasher, mender.prefixes, True
+        stand.base = -(-index.size_bytes // CHUNK_BYTES)
+        return True
+
     def _finish(self, location: Location) -> None:
         stand, request = self.stand, self._request
         found = f"sha256:{stand.hasher.hexdigest()}"
@@ -264,6 +287,8 @@ class Download:
                 self._start_over()
                 raise page_failure(location.url, has_left_host=False)
         self._partial.truncate(size)
+        if len(stand.prefixes) > 1:
+            self._partial.note(ATTRIBUTE, Index.of(size, stand.prefixes).pack())
         self._partial.sync()
 
     def _refuse(self, location: Location, found: str) -> None:

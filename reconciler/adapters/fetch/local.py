@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from reconciler.adapters.fetch.disk import check_space
 from reconciler.adapters.fetch.meter import Meter
 from reconciler.adapters.fetch.opening import too_large
-from reconciler.adapters.fetch.partial import Partial
+from reconciler.adapters.fetch.partial import Partial, aligned_buffer
 from reconciler.adapters.fetch.record import CHUNK_BYTES
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.ports import CancelToken, FetchRequest, Location
@@ -97,7 +97,7 @@ def _check_size(path: str, size: int, request: FetchRequest) -> None:
 
 def _pour(fd: int, partial: Partial, meter: Meter, cancel: CancelToken, *, is_cloned: bool) -> str:
     hasher = hashlib.sha256()
-    buffer = memoryview(bytearray(CHUNK_BYTES))
+    buffer = aligned_buffer(CHUNK_BYTES)
     offset = 0
     while True:
         if cancel.is_set():

@@ -41,7 +41,7 @@ class Meter:
         with self._lock:
             return self._done_bytes
 
-    def change(  # noqa: PLR0913 -- the parts of a frame
+    def change(
         self,
         stage: str,
         *,

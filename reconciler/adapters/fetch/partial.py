@@ -8,6 +8,7 @@ process. A failed sync poisons the file: the kernel may have dropped the dirty p
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,11 @@ ALIGN_BYTES = 4096
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _FICLONE = 0x40049409
 _NOT_SUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def aligned_buffer(size_bytes: int) -> memoryview:
+    """Memory that direct I/O takes: it starts on a page."""
+    return memoryview(mmap.mmap(-1, size_bytes))
 
 
 class Partial:

@@ -5,10 +5,10 @@ them bounds the memory. After every ``checkpoint_bytes`` the file is synced and 
 cut costs no more than that and what was on its way.
 """
 
-import mmap
 import threading
+from collections.abc import Callable
 
-from reconciler.adapters.fetch.partial import Partial
+from reconciler.adapters.fetch.partial import Partial, aligned_buffer
 from reconciler.adapters.fetch.record import CHUNK_BYTES, Header, Record
 from reconciler.adapters.fetch.resume import DIGEST_CHARS, Stand
 from reconciler.adapters.fetch.ring import Ring
@@ -61,21 +61,20 @@ class Pipeline:
         with self._lock:
             stand.islands = {index: self._lone[index] for index in self.ring.present if index in self._lone}
 
-    def _guarded(self, work: "object") -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
-            work()  # type: ignore[operator]
+            work()
         except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits for this one
             self.ring.fail(error)
 
     def _hash(self) -> None:
         stand, ring = self._stand, self.ring
-        scratch: mmap.mmap | None = None
+        scratch: memoryview | None = None
         while (item := ring.next_to_hash()) is not None:
             index, view = item
             if view is None:
-                scratch = scratch or mmap.mmap(-1, CHUNK_BYTES)
-                view = memoryview(scratch)
-                view = view[: self._partial.read_into(view, index * CHUNK_BYTES)]
+                scratch = aligned_buffer(CHUNK_BYTES) if scratch is None else scratch
+                view = scratch[: self._partial.read_into(scratch, index * CHUNK_BYTES)]
             stand.hasher.update(view)
             if len(view) == CHUNK_BYTES:
                 stand.prefixes.append(stand.hasher.copy().hexdigest()[:DIGEST_CHARS])

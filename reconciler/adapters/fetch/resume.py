@@ -6,12 +6,11 @@ goes from attempt to attempt; over processes it is built again from the record, 
 """
 
 import hashlib
-import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.adapters.fetch.partial import Partial
+from reconciler.adapters.fetch.partial import Partial, aligned_buffer
 from reconciler.adapters.fetch.record import CHUNK_BYTES, Header, Kept, Record
 from reconciler.core.errors import transient
 from reconciler.core.ports import CancelToken
@@ -78,26 +77,21 @@ def load(partial: Partial, kept: Kept, cancel: CancelToken, progress: Callable[[
     """
     header = kept.header
     stand = Stand(header.url, header.validator, header.size_bytes, is_pieced=True)
-    buffer = mmap.mmap(-1, CHUNK_BYTES)
-    view = memoryview(buffer)
-    try:
-        _load_prefixes(stand, partial, kept, cancel, progress, view)
-        stand.recorded = stand.base
-        _load_tail(stand, partial, kept, view)
-        for index, digest in sorted(kept.chunks.items()):
-            if index < stand.base:
-                continue
-            _check(cancel)
-            is_whole = partial.read_into(view, index * CHUNK_BYTES) == CHUNK_BYTES
-            if is_whole and hashlib.sha256(view).hexdigest() == digest:
-                stand.islands[index] = digest
-    finally:
-        view.release()
-        buffer.close()
+    view = aligned_buffer(CHUNK_BYTES)
+    _load_prefixes(stand, partial, kept, cancel, progress, view)
+    stand.recorded = stand.base
+    _load_tail(stand, partial, kept, view)
+    for index, digest in sorted(kept.chunks.items()):
+        if index < stand.base:
+            continue
+        _check(cancel)
+        is_whole = partial.read_into(view, index * CHUNK_BYTES) == CHUNK_BYTES
+        if is_whole and hashlib.sha256(view).hexdigest() == digest:
+            stand.islands[index] = digest
     return stand
 
 
-def _load_prefixes(  # noqa: PLR0913 -- one loop, taken out of load
+def _load_prefixes(
     stand: Stand, partial: Partial, kept: Kept, cancel: CancelToken, progress: Callable[[int], None], view: memoryview
 ) -> None:
     for index, digest in enumerate(kept.prefixes):
@@ -129,18 +123,13 @@ def _load_tail(stand: Stand, partial: Partial, kept: Kept, view: memoryview) -> 
 def hash_whole(partial: Partial, cancel: CancelToken, progress: Callable[[int], None]) -> Any:
     """The hasher that has seen the file from start to end."""
     hasher = hashlib.sha256()
-    buffer = mmap.mmap(-1, CHUNK_BYTES)
-    view = memoryview(buffer)
+    view = aligned_buffer(CHUNK_BYTES)
     offset = 0
-    try:
-        while count := partial.read_into(view, offset):
-            _check(cancel)
-            hasher.update(view[:count])
-            offset += count
-            progress(offset)
-    finally:
-        view.release()
-        buffer.close()
+    while count := partial.read_into(view, offset):
+        _check(cancel)
+        hasher.update(view[:count])
+        offset += count
+        progress(offset)
     return hasher
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import httpcore
 import httpx
 
+from reconciler.adapters.fetch.budget import Budget
 from reconciler.adapters.fetch.proxies import proxy_for
 from reconciler.adapters.fetch.redirects import label_of, origin_of
 from reconciler.adapters.fetch.scope import Scope
 from reconciler.adapters.fetch.settings import Settings
-from reconciler.adapters.fetch.wire import Budget, Wire
+from reconciler.adapters.fetch.wire import Wire
 from reconciler.core.errors import Failure, permanent, transient
 
 _MAX_IDLE = 32

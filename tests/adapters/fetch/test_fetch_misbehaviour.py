@@ -12,8 +12,6 @@ import pytest
 from faulty import Faulty, Talk
 from fetching import digest_of, make_bytes
 
-
-
 SMALL = make_bytes(300_000)
 LARGE = make_bytes(5_000_000, seed=2)
 OTHER = make_bytes(300_000, seed=3)
@@ -212,22 +210,45 @@ def row_after_cut(name, second, expect=RIGHT):
 
 
 row_after_cut("resume_gets_everything", lambda talk, start: (ok(talk, SMALL), talk.send(SMALL)))
-row_after_cut("range_starts_too_early", lambda t, s: partial(t, f"bytes 0-299999/300000", SMALL))
+row_after_cut("range_starts_too_early", lambda t, s: partial(t, "bytes 0-299999/300000", SMALL))
 row_after_cut("range_starts_too_late", lambda t, s: partial(t, f"bytes {s + 1}-299999/300000", SMALL[s + 1 :]))
 row_after_cut("range_says_right_sends_wrong", lambda t, s: partial(t, f"bytes {s}-299999/300000", OTHER[s:]))
 row_after_cut("range_total_differs", lambda t, s: partial(t, f"bytes {s}-299999/300001", SMALL[s:]))
-row_after_cut("range_without_content_range", lambda t, s: (t.head("206 Partial Content", f"Content-Length: {300_000 - s}"), t.send(SMALL[s:])))
+row_after_cut(
+    "range_without_content_range",
+    lambda t, s: (t.head("206 Partial Content", f"Content-Length: {300_000 - s}"), t.send(SMALL[s:])),
+)
 row_after_cut("range_header_is_garbage", lambda t, s: partial(t, "bytes what-ever", SMALL[s:]))
 row_after_cut("range_ends_before_it_starts", lambda t, s: partial(t, f"bytes {s}-{s - 1}/300000", b""))
 row_after_cut("range_total_unknown", lambda t, s: partial(t, f"bytes {s}-299999/*", SMALL[s:]))
 row_after_cut("range_length_disagrees", lambda t, s: partial(t, f"bytes {s}-299999/300000", SMALL[s:-1]))
 row_after_cut("range_of_another_version", lambda t, s: partial(t, f"bytes {s}-299999/300000", OTHER[s:], 'ETag: "two"'))
-row_after_cut("range_in_many_parts", lambda t, s: (t.head("206 Partial Content", "Content-Type: multipart/byteranges; boundary=x", "Content-Length: 10"), t.send(b"--x\r\n\r\n...")))
-row_after_cut("range_gzip_coded", lambda t, s: partial(t, f"bytes {s}-299999/300000", gzip.compress(SMALL)[: 300_000 - s].ljust(300_000 - s), "Content-Encoding: gzip"))
-row_after_cut("range_shorter_than_asked", lambda t, s: partial(t, f"bytes {s}-{min(s + 49_999, 299_999)}/300000", SMALL[s : s + 50_000]))
-row_after_cut("range_not_satisfiable", lambda t, s: t.head("416 Range Not Satisfiable", "Content-Range: bytes */300000", "Content-Length: 0"))
+row_after_cut(
+    "range_in_many_parts",
+    lambda t, s: (
+        t.head("206 Partial Content", "Content-Type: multipart/byteranges; boundary=x", "Content-Length: 10"),
+        t.send(b"--x\r\n\r\n..."),
+    ),
+)
+row_after_cut(
+    "range_gzip_coded",
+    lambda t, s: partial(
+        t, f"bytes {s}-299999/300000", gzip.compress(SMALL)[: 300_000 - s].ljust(300_000 - s), "Content-Encoding: gzip"
+    ),
+)
+row_after_cut(
+    "range_shorter_than_asked",
+    lambda t, s: partial(t, f"bytes {s}-{min(s + 49_999, 299_999)}/300000", SMALL[s : s + 50_000]),
+)
+row_after_cut(
+    "range_not_satisfiable",
+    lambda t, s: t.head("416 Range Not Satisfiable", "Content-Range: bytes */300000", "Content-Length: 0"),
+)
 row_after_cut("range_not_satisfiable_without_total", lambda t, s: t.head("416 Nope", "Content-Length: 0"))
-row_after_cut("range_416_with_the_blobs_length", lambda t, s: (t.head("416 Range Not Satisfiable", "Content-Length: 300000"), t.send(b"x" * 33), t.hang()))
+row_after_cut(
+    "range_416_with_the_blobs_length",
+    lambda t, s: (t.head("416 Range Not Satisfiable", "Content-Length: 300000"), t.send(b"x" * 33), t.hang()),
+)
 row_after_cut("object_shrank", lambda t, s: t.head("416 Nope", "Content-Range: bytes */50", "Content-Length: 0"))
 
 

@@ -128,7 +128,9 @@ def test_a_proxy_from_the_environment_is_used_and_no_proxy_heeded(case):
         assert direct.seen[0].path == "/b"
 
 
-@pytest.mark.parametrize(("url", "reason"), [("http://127.0.0.1:1/x", "connection_refused"), ("http://nowhere.invalid/x", "dns")])
+@pytest.mark.parametrize(
+    ("url", "reason"), [("http://127.0.0.1:1/x", "connection_refused"), ("http://nowhere.invalid/x", "dns")]
+)
 def test_a_host_that_is_not_there(case, url, reason):
     failure = case.fail(url, timeout_s=10)
     assert (failure.reason, failure.kind) == (reason, FailureKind.TRANSIENT)
