@@ -20,6 +20,7 @@ from reconciler.core.ports import HttpAnswer, SourceContext
 Headers = tuple[tuple[str, str], ...]
 _TOKENS = ("GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN")
 _DIGITS = re.compile(r"\d{1,18}")
+_GENERATION = re.compile(r"\d{1,30}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +97,4 @@ def _facts_of(item: Any, label: str) -> ObjectFacts:
     if not isinstance(key, str) or not _DIGITS.fullmatch(size):
         raise bad_answer(label, "an object has no name or size")
     generation = str(item.get("generation", ""))
-    return ObjectFacts(key, int(size), generation if _DIGITS.fullmatch(generation) else "")
+    return ObjectFacts(key, int(size), generation if _GENERATION.fullmatch(generation) else "")
