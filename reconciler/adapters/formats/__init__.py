@@ -129,6 +129,7 @@ def check(
     declared: str = "auto",
     *,
     allow_unsafe: bool = False,
+    is_whole: bool | None = None,
     readers: Sequence[FormatReader] = BUILTIN,
 ) -> FormatReport:
     """The report of a model that may be placed.
@@ -137,6 +138,8 @@ def check(
         files: the absolute path of one file or folder, or the pairs of :func:`read_folder`.
         declared: the manifest's ``format``; see the table above.
         allow_unsafe: the manifest's ``allowUnsafe``.
+        is_whole: whether these are all files of the model, so that one that another names (a shard, external data) is
+            missing where it is not among them. None: yes, unless it is a single file, which may be looked at alone.
         readers: as for :func:`inspect`.
 
     Raises:
@@ -144,7 +147,10 @@ def check(
     """
     pairs = _pairs(files)
     reports = {path: inspect(place, readers) for path, place in pairs}
-    whole = folder.combine(pairs, reports) if len(pairs) != 1 else _alone(pairs, reports)
+    must_be_whole = len(pairs) > 1 if is_whole is None else is_whole
+    whole = folder.combine(pairs, reports, is_whole=must_be_whole)
+    if len(pairs) == 1:  # a lone tokenizer is a tokenizer, not a folder
+        whole = replace(whole, format=reports[pairs[0][0]].format)
     _match(declared, whole, reports, pairs)
     bad = next((path for path, one in reports.items() if one.is_unsafe), "")
     if bad and not allow_unsafe:
@@ -153,7 +159,8 @@ def check(
             f"{bad} holds a pickle, which runs code when it is loaded",
             hint="use a safetensors version of the model, or set allowUnsafe: true where you trust its origin",
         )
-    if absent := folder.missing(pairs, reports):
+    absent = folder.missing(pairs, reports) if must_be_whole else []
+    if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         raise permanent(
             "model_incomplete",
@@ -177,12 +184,6 @@ def _match(declared: str, whole: FormatReport, reports: dict[str, FormatReport],
         name = pairs[0][0] if len(pairs) == 1 else f"{len(pairs)} files"
         content = whole.format if whole.format not in {"unknown", "folder"} else _appearance(pairs)
         raise permanent("wrong_format", f"{name}: declared {declared}, content is {content}", hint=_HINT)
-
-
-def _alone(pairs: _Pairs, reports: dict[str, FormatReport]) -> FormatReport:
-    """A single file keeps its own format word (a lone tokenizer is a tokenizer, not a folder)."""
-    whole = folder.combine(pairs, reports)
-    return replace(whole, format=reports[pairs[0][0]].format)
 
 
 def _pairs(files: str | _Pairs) -> _Pairs:

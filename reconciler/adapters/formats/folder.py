@@ -29,11 +29,11 @@ _LICENSE = re.compile(r"\A---\s*\n(?:.*\n)*?license:\s*[\"']?([\w.+-]{1,80})", r
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions")
 
 
-def combine(files: Files, reports: Mapping[str, FormatReport]) -> FormatReport:
-    """One report of a whole model from the reports of its files (by relative path)."""
+def combine(files: Files, reports: Mapping[str, FormatReport], *, is_whole: bool = True) -> FormatReport:
+    """One report of a model from the reports of its files (by relative path); ``is_whole``: these are all of them."""
     notes = [(severity, f"{path}: {text}") for path, one in reports.items() for severity, text in one.warnings]
     errors = [f"{path}: {text}" for path, one in reports.items() for text in one.errors]
-    errors += [f"{path} is missing" for path in missing(files, reports)]
+    errors += [f"{path} is missing" for path in missing(files, reports) if is_whole]
     errors += [f"{place}: names a file outside the model's folder" for place in _escapes(files, reports)]
     name, primary = _primary(files, reports)
     facts: dict[str, Fact] = dict(reports[primary].metadata) if primary else {}

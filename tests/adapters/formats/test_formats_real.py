@@ -131,8 +131,9 @@ def test_onnx_tells_opset_producer_graph_and_parameters(tmp_path):
 
 def test_onnx_with_external_data_needs_it_beside_it(tmp_path):
     path = make_onnx(tmp_path / "m.onnx", "m.onnx_data")
+    assert check(str(path), "onnx").format == "onnx"  # looked at alone, as while it downloads
     with pytest.raises(Failure) as caught:
-        check(str(path), "onnx")
+        check(str(path), "onnx", is_whole=True)
     assert caught.value.reason == "model_incomplete"
     (tmp_path / "m.onnx_data").write_bytes(bytes(48))
     files = [("m.onnx", str(path)), ("m.onnx_data", str(tmp_path / "m.onnx_data"))]
@@ -265,7 +266,7 @@ def test_openvino_needs_its_weights(tmp_path):
     xml = tmp_path / "m.xml"
     xml.write_text('<?xml version="1.0"?>\n<net name="resnet" version="11"><layers/></net>')
     with pytest.raises(Failure) as caught:
-        check(str(tmp_path), "openvino")
+        check(str(tmp_path), "openvino", is_whole=True)
     assert caught.value.reason == "model_incomplete"
     (tmp_path / "m.bin").write_bytes(bytes(64))
     report = check(str(tmp_path), "openvino")
@@ -330,6 +331,12 @@ def test_a_missing_shard_is_told_by_name(tmp_path, declared):
         check(str(tmp_path), declared)
     assert caught.value.reason == "model_incomplete"
     assert "model-3.safetensors" in caught.value.message
+
+
+def test_an_index_may_be_looked_at_before_its_shards_are_there(tmp_path):
+    make_shards(tmp_path)
+    place = str(tmp_path / "model.safetensors.index.json")
+    assert check([("model.safetensors.index.json", place)], "auto").errors == ()
 
 
 @pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "a\\b", "x\0y", "../../x"])
