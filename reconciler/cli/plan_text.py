@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from reconciler.cli.layout import Cell, Ink, columns, count, paragraph
 from reconciler.core.actions import Action, ActionKind, Cause, Deferred, Plan
 from reconciler.core.moments import moment_text
+from reconciler.core.roster import OTHERS_ONLY
 from reconciler.core.units import format_duration, format_size
 
 SYMBOLS = {
@@ -104,11 +105,16 @@ def _details(action: Action, ink: Ink) -> Iterator[str]:
 
 
 def _deferred(plan: Plan, ink: Ink) -> Iterator[str]:
-    if not plan.deferred:
-        return
-    yield ink.paint("bold", "Deferred: not now")
-    yield from columns(map(deferred_row, plan.deferred), ink)
-    yield ""
+    rows = deferred_rows(plan.deferred, ink)
+    if rows:
+        yield ink.paint("bold", "Deferred: not now")
+        yield from columns(rows, ink)
+        yield ""
+
+
+def deferred_rows(deferred: Iterable[Deferred], ink: Ink) -> list[list[Cell | str]]:
+    """A row each; those that nobody asked about only where more is to be told."""
+    return [deferred_row(each) for each in deferred if ink.verbose or each.reason != OTHERS_ONLY]
 
 
 def deferred_row(deferred: Deferred) -> list[Cell | str]:

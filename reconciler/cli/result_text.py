@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from reconciler.cli.layout import Cell, Ink, columns, paragraph
-from reconciler.cli.plan_text import SYMBOLS, deferred_row, shortened
+from reconciler.cli.plan_text import SYMBOLS, deferred_rows, shortened
 from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus
 from reconciler.core.report import ApplyResult, Stop
 from reconciler.core.units import format_duration, format_size
@@ -39,12 +39,13 @@ def result_lines(result: ApplyResult, ink: Ink, verb: str = "apply") -> Iterator
             yield from paragraph(f"  {guard.hint}", ink, style="dim")
     if result.outcomes:
         yield from columns(map(outcome_row, result.outcomes), ink, align="<<<<>>")
-    if result.deferred:
+    rows = deferred_rows(result.deferred, ink)
+    if rows:
         if result.outcomes:
             yield ""
         yield ink.paint("bold", "Deferred: not now")
-        yield from columns(map(deferred_row, result.deferred), ink)
-    if result.outcomes or result.deferred or result.guards:
+        yield from columns(rows, ink)
+    if result.outcomes or rows or result.guards:
         yield ""
     yield from paragraph(result_summary(result, verb), ink, style="bold")
 

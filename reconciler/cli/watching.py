@@ -26,7 +26,7 @@ def watch(context: click.Context, /, **options: Any) -> int:
     """Hand over to the loop; its exit code."""
     settings = settings_of(context)
     try:
-        from reconciler.watch import watch as keep_doing  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
+        from reconciler.watch import watch as keep_doing  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise permanent("not_supported_yet", "watch is not supported yet", hint="run apply on a timer") from error
     configure_log(settings, default="info")

@@ -12,6 +12,7 @@ from enum import StrEnum
 from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, OutcomeStatus, Plan
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
+from reconciler.core.roster import OTHERS_ONLY
 from reconciler.core.state import Digest
 from reconciler.core.usage import Df
 
@@ -49,7 +50,8 @@ class ApplySummary:
     """The sums of a run. The exit code is a function of this.
 
     ``failed`` counts failed actions, ``backing_off`` the models that failed before and are not tried now, ``deferred``
-    all models that are not acted on; ``bytes_downloaded`` and ``bytes_freed`` are what was really done.
+    all models that are not acted on, but for those that nobody asked about (``--only``, a verb by name);
+    ``bytes_downloaded`` and ``bytes_freed`` are what was really done.
     """
 
     done: int = 0
@@ -91,7 +93,7 @@ def apply_result(
         skipped=counts[OutcomeStatus.SKIPPED],
         failed=counts[OutcomeStatus.FAILED],
         cancelled=counts[OutcomeStatus.CANCELLED],
-        deferred=len(plan.deferred),
+        deferred=sum(deferred.reason != OTHERS_ONLY for deferred in plan.deferred),
         backing_off=sum(deferred.is_failed for deferred in plan.deferred),
         guards=len(plan.guards),
         satisfied=len(plan.satisfied),

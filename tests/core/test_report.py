@@ -24,6 +24,7 @@ from reconciler.core.report import (
     history_document,
     time_in_states,
 )
+from reconciler.core.roster import OTHERS_ONLY
 from reconciler.core.state import (
     BlobFact,
     CachePolicy,
@@ -86,6 +87,13 @@ def test_a_result_counts_what_was_done_and_only_that():
 )
 def test_the_exit_code_of_apply_is_a_function_of_its_summary(summary, code):
     assert apply_exit_code(summary) is code
+
+
+def test_a_model_that_nobody_asked_about_does_not_block():
+    left_out = replace(PLAN, deferred=(Deferred("a", OTHERS_ONLY, "not asked for"),))
+    result = apply_result(left_out, A, [])
+    assert apply_exit_code(result.summary) is Exit.DONE
+    assert apply_result_document(result)["deferred"][0]["model"] == "a"
 
 
 def test_a_plan_is_2_only_where_asked_and_something_is_to_do():
