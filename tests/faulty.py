@@ -12,6 +12,7 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Faulty:
     address: str = "127.0.0.1"
     seen: list[Talk] = field(default_factory=list)
 
-    def __enter__(self) -> "Faulty":
+    def __enter__(self) -> Self:
         self._listener = socket.create_server((self.address, 0), backlog=64)
         self.port = self._listener.getsockname()[1]
         self.url = f"{'https' if self.tls else 'http'}://{self.address}:{self.port}"

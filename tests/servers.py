@@ -1,6 +1,7 @@
 """Real servers for tests, on loopback and an ephemeral port, gone at the end of the block."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -62,8 +63,6 @@ def nginx(root: Path, home: Path, *, limit_rate: str | None = None, extra: str =
 
 
 def _is_root() -> bool:
-    import os
-
     return os.geteuid() == 0
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 
 from reconciler.core.ports import Progress, ProgressSink
 
@@ -86,7 +87,7 @@ class Meter:
 def _weighted_rate(samples: list[tuple[float, int]]) -> float | None:
     """Bytes per second; sample ``n`` weighs ``n``."""
     weight_sum = rate_sum = 0.0
-    for weight, (before, after) in enumerate(zip(samples, samples[1:], strict=False), start=1):
+    for weight, (before, after) in enumerate(pairwise(samples), start=1):
         span_s = after[0] - before[0]
         if span_s > 0.01:
             rate_sum += weight * (after[1] - before[1]) / span_s

@@ -3,8 +3,8 @@
 ``<target>.json`` holds one JSON value a line: a header, then a line per finished chunk, appended only after the chunk
 itself is synced. A torn or foreign line ends the record there. Three kinds of line:
 
-- ``["p", n, hex]``: the SHA-256 of the file's bytes from its start to the end of chunk ``n``. SHA-256 cannot be taken up
-  again from a stored state, so a resume hashes the finished part anyway: comparing the running digest costs nothing.
+- ``["p", n, hex]``: the SHA-256 of the file's bytes from its start to the end of chunk ``n``. SHA-256 cannot be taken
+  up again from a stored state, so a resume hashes the finished part anyway: comparing the running digest costs nothing.
 - ``["c", n, hex]``: the SHA-256 of chunk ``n`` alone, for one that came before those in front of it.
 - ``["t", bytes, hex]``: as "p", for a tail that ends inside a chunk; written when a download stops in good order.
 """
@@ -56,7 +56,7 @@ class Record:
     def load(self) -> Kept | None:
         """What was recorded; None where there is nothing usable."""
         try:
-            if os.stat(self._path).st_size > _MAX_RECORD_BYTES:
+            if Path(self._path).stat().st_size > _MAX_RECORD_BYTES:
                 return None
             lines = Path(self._path).read_bytes().split(b"\n")[:-1]  # the last is torn, or empty
         except OSError:

@@ -152,19 +152,23 @@ def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
 
 def failure_of(error: Exception, where: str) -> Failure:
     """What an exception of the libraries means; ``where`` is a label."""
-    text = str(error)
     if isinstance(error, httpcore.RemoteProtocolError):
-        if "without sending complete" in text or "incomplete chunked" in text:
-            return transient("truncated", f"{where} ended before its announced length")
-        if "without sending a response" in text:
-            return transient("disconnected", f"{where} hung up without an answer")
-        return transient("malformed_answer", f"{where} does not speak proper HTTP: {text[:100]}")
+        return _broken_grammar(str(error), where)
     if isinstance(error, httpx.RemoteProtocolError):  # a redirect target that httpx cannot read, although it need not
         return transient("malformed_answer", f"{where} redirects to something that is no URL")
     if isinstance(error, httpcore.ProxyError):
-        if text.startswith("407"):
+        if str(error).startswith("407"):
             return permanent("proxy_unauthorized", f"the proxy on the way to {where} wants credentials")
-        return transient("proxy_error", f"the proxy does not lead to {where}: {text[:100]}")
+        return transient("proxy_error", f"the proxy does not lead to {where}: {str(error)[:100]}")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpcore.LocalProtocolError | UnicodeError):
         return permanent("bad_url", f"{where} cannot be asked for: the URL or a header is not valid")
     return transient("connection_reset", f"the connection to {where} broke")
+
+
+def _broken_grammar(text: str, where: str) -> Failure:
+    if "without sending complete" in text or "incomplete chunked" in text:
+        return transient("truncated", f"{where} ended before its announced length")
+    if "without sending a response" in text:
+        return transient("disconnected", f"{where} hung up without an answer")
+    what = text.partition(":")[0][:80]  # after the colon the parser quotes the server, secrets and all
+    return transient("malformed_answer", f"{where} does not speak proper HTTP: {what}")

@@ -204,22 +204,29 @@ def _connect(entry: Any, until: float, budget: Budget, where: str) -> socket.soc
     family, kind, protocol, _, address = entry
     sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setblocking(False)
-        code = sock.connect_ex(address)
-        poll = select.poll()
-        poll.register(sock, select.POLLOUT)
-        while code in {errno.EINPROGRESS, errno.EAGAIN}:
-            if poll.poll(budget.slice_s(where) * 1000):
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            elif time.monotonic() >= until:
-                code = errno.ETIMEDOUT
-        if code:
-            raise _broken(OSError(code, os.strerror(code)), where)
+        code = _knock(sock, address, until, budget, where)
     except BaseException:
         sock.close()
         raise
+    if code:
+        sock.close()
+        raise _broken(OSError(code, os.strerror(code)), where)
     return sock
+
+
+def _knock(sock: socket.socket, address: Any, until: float, budget: Budget, where: str) -> int:
+    """Connect; an error number, 0 for success."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setblocking(False)
+    code = sock.connect_ex(address)
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    while code in {errno.EINPROGRESS, errno.EAGAIN}:
+        if poll.poll(budget.slice_s(where) * 1000):
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        elif time.monotonic() >= until:
+            code = errno.ETIMEDOUT
+    return code
 
 
 _CONNECT_REASONS = {

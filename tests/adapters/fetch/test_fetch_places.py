@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,7 +11,9 @@ import pytest
 from faulty import Faulty
 from fetching import digest_of, make_bytes
 
-from reconciler.core.errors import FailureKind
+from reconciler.adapters.fetch import Client, Engine, Settings
+from reconciler.adapters.fetch.slots import Slots
+from reconciler.core.errors import Failure, FailureKind
 from reconciler.core.ports import FetchRequest, Location
 
 BODY = make_bytes(300_000)
@@ -111,8 +115,6 @@ def test_an_expired_signed_url_is_asked_for_once_more(case):
         fresh = Location(f"{server.url}/a?fresh=1", f"{server.url}/a")
         stale = Location(f"{server.url}/a?stale=1", f"{server.url}/a", refresh=lambda: fresh)
         request = FetchRequest("m", "f", (stale,), str(case.target), digest=DIGEST, timeout_s=2)
-        from reconciler.adapters.fetch import Engine, Settings
-
         case.engine = Engine(Settings())
         case.engine.fetch(request, case.frames.append, case.cancel)
     assert case.target.read_bytes() == BODY
@@ -169,7 +171,7 @@ def test_a_local_file_is_copied_and_never_touched(case, tmp_path):
     [
         (lambda path: None, "not_found"),
         (lambda path: path.mkdir(), "not_a_file"),
-        (lambda path: os.mkfifo(path), "not_a_file"),
+        (os.mkfifo, "not_a_file"),
         (lambda path: path.symlink_to("/dev/zero"), "not_a_file"),
         (lambda path: path.write_bytes(b"x"), "size_mismatch"),
         (lambda path: path.write_bytes(b"x" * 300_000), "digest_mismatch"),
@@ -201,8 +203,6 @@ def test_two_requests_for_one_target_become_one_download(case):
 
     found = []
     with Faulty(script) as server:
-        from reconciler.adapters.fetch import Engine, Settings
-
         case.engine = Engine(Settings())
         threads = [
             threading.Thread(target=lambda: found.append(case.get(f"{server.url}/a", digest=DIGEST, timeout_s=5)))
@@ -220,8 +220,6 @@ def test_two_requests_for_one_target_become_one_download(case):
 
 
 def test_the_queue_keeps_strict_priority():
-    from reconciler.adapters.fetch.slots import Slots
-
     slots, order, cancel = Slots(1), [], threading.Event()
 
     def work(priority):
@@ -257,17 +255,11 @@ def test_progress_ends_with_a_last_frame(case):
 
 
 def test_importing_the_engine_does_not_import_httpx():
-    import subprocess
-    import sys
-
     code = "import sys, reconciler.adapters.fetch; sys.exit('httpx' in sys.modules or 'httpcore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_client_reads_a_small_answer_whole_and_bounds_it(case):
-    from reconciler.adapters.fetch import Client, Settings
-    from reconciler.core.errors import Failure
-
     client = Client(Settings())
     with Faulty(good) as server:
         answer = client.ask("GET", f"{server.url}/a")
