@@ -6,7 +6,8 @@ All of it only where it differs from what the ledger says already: a second pass
 import os
 
 from reconciler.adapters.ledger import Ledger, LedgerFacts
-from reconciler.core.state import DesiredState
+from reconciler.core.actions import Request
+from reconciler.core.state import DesiredState, Digest, Override, WantedState
 from reconciler.observe import Sight
 from reconciler.world import World
 
@@ -19,6 +20,24 @@ def tidy(world: World) -> None:
     root = world.store.root
     if not all(os.path.isdir(f"{root}/{folder}") for folder in FOLDERS):  # noqa: PTH112 -- the store speaks text
         world.store.create()
+
+
+def remember_request(world: World, ledger: Ledger, desired: DesiredState, request: Request) -> None:
+    """``load`` and ``unload`` by hand hold against the manifest until the opposite is asked for."""
+    if request.verb not in {"load", "unload"}:
+        return
+    models = {model.name: model for model in desired.models}
+    known = ledger.models.get_all()
+    wish = WantedState.LOADED if request.verb == "load" else WantedState.PRESENT
+    ledger.become_writer()
+    with ledger.transaction():
+        for name in request.models:
+            model = models.get(name)
+            if model is not None and model.state is wish:
+                ledger.overrides.clear(name, kind="load" if request.verb == "unload" else "unload")
+            elif name in known or model is not None:
+                spec = model.spec_digest if model else Digest("")
+                ledger.overrides.save(Override(name, request.verb, world.now(), spec))
 
 
 def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.adapters.ledger import FileRow, LedgerFacts, RevisionRow
-from reconciler.adapters.store import Blob, Placed, StoreScan, partial_key
+from reconciler.adapters.store import Blob, Partial, Placed, StoreScan, partial_key
 from reconciler.core.document import observed_digest
 from reconciler.core.ports import Proof, RuntimeModel
 from reconciler.core.state import (
@@ -336,7 +336,7 @@ def _partials(scan: StoreScan, desired: DesiredState, facts: LedgerFacts) -> tup
             PartialFact(
                 partial.name,
                 name,
-                min(_done_bytes(partial.sidecar, partial.size_bytes), partial.size_bytes),
+                _done_bytes(partial),
                 partial.allocated_bytes,
                 partial.modified_at,
                 artifact.digest,
@@ -347,10 +347,10 @@ def _partials(scan: StoreScan, desired: DesiredState, facts: LedgerFacts) -> tup
     return tuple(facts_of)
 
 
-def _done_bytes(sidecar: Mapping[str, object] | None, size_bytes: int) -> int:
-    """A file may be preallocated: what counts is what the engine noted as done."""
-    done = sidecar.get("done_bytes") if sidecar else None
-    return done if isinstance(done, int) else size_bytes
+def _done_bytes(partial: Partial) -> int:
+    """Finished chunks, by the engine's notes: the file itself may be preallocated, so its size says nothing."""
+    chunk = partial.sidecar.get("chunk_bytes") if partial.sidecar else None
+    return min(partial.notes * chunk, partial.size_bytes) if isinstance(chunk, int) else 0
 
 
 def target_artifacts(model: DesiredModel, facts: LedgerFacts) -> tuple[Artifact, ...]:

@@ -22,7 +22,7 @@ from reconciler.execute import Work, execute
 from reconciler.log import get_log
 from reconciler.observe import Answers, Sight, observe, target_artifacts
 from reconciler.resolve import NEVER, changed_sources, needs_asking, resolve_all
-from reconciler.bookkeeping import keep_books, tidy
+from reconciler.bookkeeping import keep_books, remember_request, tidy
 from reconciler.world import World
 
 MAX_QUESTIONS = 5  # rounds of asking before a plan is taken as it is
@@ -224,6 +224,7 @@ def apply_pass(  # noqa: PLR0913 -- one value each for what, how and who
     deadline = Deadline(cancel, timeout_s)
     tidy(world)
     with world.store.acquire(), world.ledger() as ledger:
+        remember_request(world, ledger, desired, request)
         made = plan_pass(world, desired, ledger, request, cancel=deadline)
         skipped: tuple[Outcome, ...] = ()
         if saved is not None:
@@ -245,10 +246,26 @@ def apply_pass(  # noqa: PLR0913 -- one value each for what, how and who
         if stopped:
             outcomes = tuple(_timed_out(outcome) for outcome in outcomes)
         seconds = time.monotonic() - started
-        result = apply_result(made.plan, plan_digest(made.plan), outcomes, seconds=seconds, stopped=stopped)
+        told = _as_it_stands(world, ledger, made, outcomes, request)
+        result = apply_result(told, plan_digest(made.plan), outcomes, seconds=seconds, stopped=stopped)
         if outcomes:
             _remember_pass(world, ledger, made, result)
         return result
+
+
+def _as_it_stands(
+    world: World, ledger: Ledger, made: Pass, outcomes: tuple[Outcome, ...], request: Request
+) -> Plan:
+    """The plan with what is deferred *now*: success is told from a look at the world after the effects, not before.
+
+    A model that was evicted for a more important one, or placed but not loaded for want of memory, is deferred.
+    """
+    if not outcomes or request.verb or made.plan.guards:
+        return made.plan
+    after = plan_pass(world, made.desired, ledger, request, offline=True).plan
+    ended_badly = {o.model for o in outcomes if o.status in {OutcomeStatus.FAILED, OutcomeStatus.CANCELLED}}
+    deferred = tuple(entry for entry in after.deferred if entry.model not in ended_badly)
+    return replace(made.plan, deferred=deferred)
 
 
 def _run(  # noqa: PLR0913, PLR0917 -- the parts of one pass
