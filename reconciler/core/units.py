@@ -26,9 +26,11 @@ _SECONDS = {
 }
 
 _NUMBER = r"[0-9]{1,19}(?:\.[0-9]{1,18})?"  # bounded, so that nobody makes us multiply thousands of digits
-SIZE_PATTERN = rf"^(?:[0-9]{{1,19}}|{_NUMBER} ?(?:B|[kMGTP]B|[KMGTP]iB))$"
-SHARE_PATTERN = r"^(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?) ?%$"
-SIZE_OR_SHARE_PATTERN = rf"^(?:[0-9]{{1,19}}|{_NUMBER} ?(?:B|[kMGTP]B|[KMGTP]iB)|(?:100(?:\.0+)?|[0-9]{{1,2}}(?:\.[0-9]+)?) ?%)$"
+_BYTES = rf"[0-9]{{1,19}}|{_NUMBER} ?(?:B|[kMGTP]B|[KMGTP]iB)"
+_SHARE = r"(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?) ?%"
+SIZE_PATTERN = rf"^(?:{_BYTES})$"
+SHARE_PATTERN = rf"^{_SHARE}$"
+SIZE_OR_SHARE_PATTERN = rf"^(?:{_BYTES}|{_SHARE})$"
 DURATION_PATTERN = "^(?=[0-9])" + "".join(rf"(?:{_NUMBER}{unit})?" for unit in _SECONDS) + "$"
 RATE_PATTERN = rf"^(?:[0-9]{{1,19}}|{_NUMBER} ?(?:(?:B|[kMGTP]B|[KMGTP]iB)/s|[kMG]bit/s))$"
 

@@ -4,7 +4,7 @@ import re
 
 from reconciler.adapters.manifest.tree import Node
 from reconciler.core.errors import Problem
-from reconciler.core.reference import display
+from reconciler.core.reference import MAX_REFERENCE_CHARACTERS, display
 
 MAX_PROBLEMS = 1000  # nobody reads more; a hostile file must not make us write more
 _MAX_QUOTED = 60
@@ -71,18 +71,29 @@ def describe(node: Node) -> str:
         case "object" | "array":
             return _KINDS[node.kind] if node.value else f"{_KINDS[node.kind]} without entries"
         case "string":
-            text = display(node.value) if "://" in node.value else node.value
-            return quoted(text) if text else "an empty text"
+            return _describe_text(node.value)
         case "boolean":
             return node.text
         case _:
-            return quoted(node.text)[1:-1]
+            return clipped(node.text)
+
+
+def _describe_text(text: str) -> str:
+    if len(text) > MAX_REFERENCE_CHARACTERS:
+        return f"a text of {len(text):,} characters"
+    return quoted(display(text) if "://" in text else text) if text else "an empty text"
 
 
 def quoted(text: str) -> str:
     """In double quotes, on one line, cut to a readable length."""
-    clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return f'"{clean[:_MAX_QUOTED]}…"' if len(clean) > _MAX_QUOTED else f'"{clean}"'
+    return f'"{clipped(text)}"'
+
+
+def clipped(text: str) -> str:
+    """On one line, cut to a readable length; however long ``text`` is, this costs little."""
+    shown = text[:_MAX_QUOTED]
+    clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in shown)
+    return f"{clean}…" if len(text) > _MAX_QUOTED else clean
 
 
 def kind_words(kinds: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ order, with a stack and no recursion:
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import yaml
 
 from reconciler.adapters.manifest.decoding import REPLACED, decode
 from reconciler.adapters.manifest.environment import substitute
-from reconciler.adapters.manifest.findings import Findings, quoted
+from reconciler.adapters.manifest.findings import Findings, clipped, quoted
 from reconciler.adapters.manifest.syntax import explain
 from reconciler.adapters.manifest.tree import BROKEN, Node, resolve
 
@@ -67,8 +67,7 @@ def read(
         return Reading((), is_whole=False)
     builder = _Builder(label, environ, findings, limits)
     try:
-        for event in _events(text):
-            builder.take(event)
+        builder.take_all(text)
     except yaml.YAMLError as error:
         builder.syntax_error(error, text)
     except _Stop:
@@ -78,18 +77,6 @@ def read(
 
 class _Stop(Exception):  # noqa: N818 -- not an error: a limit was met and noted
     """Reading further makes no sense."""
-
-
-def _events(text: str) -> Iterator[Any]:
-    loader = _LOADER(text)
-    try:
-        while True:
-            event = loader.get_event()
-            if event is None or type(event) is yaml.StreamEndEvent:
-                return
-            yield event
-    finally:
-        loader.dispose()
 
 
 @dataclass(slots=True)
@@ -126,11 +113,17 @@ class _Builder:
             yaml.DocumentEndEvent: self._end_document,
         }
 
-    def take(self, event: Any) -> None:
-        """Take the next event in."""
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            handler(event)
+    def take_all(self, text: str) -> None:
+        """Take every event in. This loop and what it calls is most of what a large manifest costs."""
+        loader = _LOADER(text)
+        next_event, handlers = loader.get_event, self._handlers
+        try:
+            while (event := next_event()) is not None:
+                handler = handlers.get(type(event))
+                if handler is not None:
+                    handler(event)
+        finally:
+            loader.dispose()
 
     def give_up(self) -> None:
         """Hand out what was read before reading stopped; the value it stopped in is not judged."""
@@ -195,7 +188,7 @@ class _Builder:
     def _alias(self, event: Any) -> None:
         self._findings.add(
             self._place(event.start_mark),
-            f"the alias *{event.anchor}",
+            f"the alias *{clipped(event.anchor)}",
             "the value itself",
             hint="write it out; what all models share goes under defaults:",
         )
@@ -276,8 +269,8 @@ class _Builder:
             )
             key.text = None
         elif resolve(text)[0] != "string":
-            hint = f'write "{text}" in quotes' if text else ""
-            self._findings.add(place, f"the key {text or '(nothing)'}, which is no text", "a name", hint=hint)
+            hint = f"write {quoted(text)} in quotes" if text else ""
+            self._findings.add(place, f"the key {clipped(text) or '(nothing)'}, which is no text", "a name", hint=hint)
             key.text = None
         return key
 
@@ -285,7 +278,7 @@ class _Builder:
         place = self._place(event.start_mark)
         if event.anchor is not None:
             hint = "what all models share goes under defaults:"
-            self._findings.add(place, f"the anchor &{event.anchor}", "a plain value", hint=hint)
+            self._findings.add(place, f"the anchor &{clipped(event.anchor)}", "a plain value", hint=hint)
         if event.tag is not None:
             self._findings.add(place, f"the tag {quoted(event.tag)}", "a value without a tag")
 

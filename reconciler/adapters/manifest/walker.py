@@ -7,7 +7,7 @@ test holds its verdicts equal to those of ``jsonschema``.
 Values that fail are marked broken, so that later stages pass over them in silence.
 """
 
-from reconciler.adapters.manifest.findings import Findings, quoted, step
+from reconciler.adapters.manifest.findings import Findings, clipped, quoted, step
 from reconciler.adapters.manifest.nearest import as_boolean, nearest_key, respell
 from reconciler.adapters.manifest.rules import Rule, Schema, homes
 from reconciler.adapters.manifest.tree import BROKEN, Node, resolve
@@ -151,7 +151,7 @@ class Walker:
         size = len(node.value)
         if (most is not None and size > most) or (is_whole and size < least):
             keys = ", ".join(node.value) or "none"
-            self._findings.add(node.key_place, f"{path} with {keys}", rule.expected, path=path)
+            self._findings.add(node.key_place, f"{path} with {clipped(keys)}", rule.expected, path=path)
             node.kind = BROKEN
             return
         if is_whole:

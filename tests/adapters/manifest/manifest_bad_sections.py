@@ -90,6 +90,9 @@ CASES = (
     case("window a text", at_top('network: {windows: "22:00-06:00"}\n'), '3:20 windows is "22:00-06:00"'),
     case("window of nothing", at_top('network: {windows: ["22:00-22:00"]}\n'), '3:21 windows[0] is "22:00-22:00"'),
     case("window read as a number", at_top("network: {windows: [2200]}\n"), "3:21 windows[0] is 2200"),
+    case(
+        "far too many windows", at_top(f"network: {{windows: [{', '.join(['x'] * 65)}]}}\n"), "3:20 windows is a list"
+    ),
     case("no models at once", at_top("network: {models: 0}\n"), "3:19 models is 0"),
     case("connections in quotes", at_top('network: {connections: "8"}\n'), '3:24 connections is "8"'),
     case("connections of half", at_top("network: {connections: 2.5}\n"), "3:24 connections is 2.5"),

@@ -85,7 +85,7 @@ def test_odd_bytes_anywhere_give_a_state_or_problems(seed):
     for _ in range(150):
         data = bytearray(rng.choice(list(GOOD.values())).encode())
         for _ in range(rng.randint(1, 3)):
-            start = rng.randrange(len(data))
+            start = rng.randrange(len(data) + 1)
             piece = rng.choice(
                 [
                     b"",

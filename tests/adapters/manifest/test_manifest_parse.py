@@ -304,6 +304,13 @@ def test_dependencies_that_meet_again_are_no_circle():
     assert all("without a circle" in str(problem) for problem in caught.value.problems)
 
 
+def test_a_huge_text_is_not_repeated_in_a_message():
+    with pytest.raises(ManifestInvalid) as caught:
+        model(f"{{source: '{'x' * 3_000_000}', priority: 'https://me:s3cret@{'x' * 9000}'}}")
+    assert all(len(str(problem)) < 300 for problem in caught.value.problems)
+    assert "s3cret" not in str(caught.value.problems)
+
+
 def test_two_thousand_files_that_collide_are_told_in_time():
     entries = "".join(f"      - {{path: f{index % 1000}, source: 'https://h/{index}'}}\n" for index in range(2000))
     with pytest.raises(ManifestInvalid) as caught:

@@ -193,6 +193,9 @@ BOMBS = {
     "one long text": 'a: "' + "x" * 4_000_000 + '"\n',
     "one long comment": "#" * 4_000_000,
     "one long tag": "!" * 4_000_000,
+    "one long anchor": "a: &" + "b" * 4_000_000 + " c\n",
+    "one long alias": "a: *" + "b" * 4_000_000 + "\n",
+    "one long link": "a: https://h/" + "b" * 4_000_000 + "\n",
     "directives": "%" * 4_000_000,
     "anchors": "".join(f"k{i}: &a{i} x\n" for i in range(200_000)),
     "equal keys": "a: 1\n" * 700_000,
@@ -211,6 +214,7 @@ def test_a_bomb_costs_less_than_a_second(text):
     read(data, "m", {}, findings)
     assert time.process_time() - start < 1
     assert len(findings) <= MAX_PROBLEMS
+    assert all(len(str(problem)) < 1000 for problem in findings.problems)
 
 
 def test_a_file_that_is_too_large_is_not_parsed():
