@@ -26,6 +26,7 @@ _WEIGHTS = (
     ".gguf", ".safetensors", ".onnx", ".ort", ".tflite", ".pte", ".mlmodel", ".xml", ".ggml", ".npz", ".pb", ".h5",
     ".keras", ".bin", ".pt", ".pth", ".ckpt", ".pkl",
 )  # fmt: skip
+_TEXTS = ("", ".md", ".txt", ".json", ".yaml", ".yml", ".py", ".png", ".jpg", ".pdf", ".html")
 _SHARD = re.compile(r"-(\d{5})-of-\d{5}(?=\.)")
 
 
@@ -47,6 +48,7 @@ def assign_roles(paths: Sequence[str]) -> dict[str, Role]:
 def _preference(path: str) -> tuple[int, int, int, str]:
     name = path.rpartition("/")[2].lower()
     suffix = "." + name.rpartition(".")[2] if "." in name else ""
-    rank = _WEIGHTS.index(suffix) if suffix in _WEIGHTS else len(_WEIGHTS)
+    is_text = suffix in _TEXTS or name.startswith(("license", "readme", "."))
+    rank = _WEIGHTS.index(suffix) if suffix in _WEIGHTS else len(_WEIGHTS) + is_text
     shard = _SHARD.search(name)
     return rank, int(shard[1]) if shard else 0, path.count("/"), path
