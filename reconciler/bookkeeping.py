@@ -40,17 +40,19 @@ def remember_request(world: World, ledger: Ledger, desired: DesiredState, reques
                 ledger.overrides.save(Override(name, request.verb, world.now(), spec))
 
 
-def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight) -> None:
+def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight, *, is_alone: bool = True) -> None:
     """Bring the ledger's notes up to the manifest, and clear what crashes and time left in the store."""
-    sweep(world, sight)
+    if is_alone:  # what another pass is making now looks like what a crash left
+        sweep(world, sight)
+    is_cut_off = is_alone and _is_cut_off(sight.facts)
     changes = _changes(desired, sight.facts)
     dropped = _dropped_links(desired, sight.facts)
-    if not changes and not dropped and sight.facts.meta.generation == desired.digest and not _is_cut_off(sight.facts):
+    if not changes and not dropped and sight.facts.meta.generation == desired.digest and not is_cut_off:
         return
     ledger.become_writer()
     with ledger.transaction():
         ledger.meta.set_generation(desired.digest)
-        if _is_cut_off(sight.facts):
+        if is_cut_off:
             loaded = [name for runtime in sight.observed.runtimes for name, _ in runtime.loaded]
             ledger.lives.recover(loaded)
         for name, columns in changes.items():

@@ -18,7 +18,7 @@ from reconciler.core.ports import CancelToken, ProgressSink
 from reconciler.core.report import ApplyResult, Stop, apply_result
 from reconciler.core.saved import sort_saved
 from reconciler.core.state import DesiredModel, DesiredState, Digest, FailureFact, Override
-from reconciler.execute import Work, execute
+from reconciler.execute import Claims, Share, Work, execute
 from reconciler.log import get_log
 from reconciler.observe import Answers, Sight, observe, target_artifacts
 from reconciler.resolve import NEVER, changed_sources, needs_asking, resolve_all
@@ -46,6 +46,7 @@ class Listeners:
     on_outcome: Callable[[Outcome], None] = lambda _: None
     on_plan: Callable[[Plan], None] = lambda _: None
     on_change: Callable[[Ledger, Change], None] = lambda _ledger, _change: None
+    on_pass: Callable[["Pass"], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -220,37 +221,63 @@ def apply_pass(  # noqa: PLR0913 -- one value each for what, how and who
     Raises:
         Failure: refused ``store_busy`` or ``plan_stale``; whatever keeps the store from being read at all.
     """
-    started = time.monotonic()
     deadline = Deadline(cancel, timeout_s)
     tidy(world)
     with world.store.acquire(), world.ledger() as ledger:
-        remember_request(world, ledger, desired, request)
-        made = plan_pass(world, desired, ledger, request, cancel=deadline)
-        skipped: tuple[Outcome, ...] = ()
-        if saved is not None:
-            made, skipped = _as_saved(made, saved)
-        listeners.on_plan(made.plan)
-        log = get_log()
-        log.info(
-            "pass_planned",
-            plan_digest=plan_digest(made.plan),
-            changes=made.plan.summary.changes,
-            deferred=made.plan.summary.deferred,
-            satisfied=made.plan.summary.satisfied,
-        )
-        outcomes = skipped
-        if not made.plan.guards:
-            keep_books(world, ledger, made.desired, made.sight)
-            outcomes += _run(world, ledger, made, deadline, listeners, request)
-        stopped = Stop.TIMED_OUT if deadline.is_over else None
-        if stopped:
-            outcomes = tuple(_timed_out(outcome) for outcome in outcomes)
-        seconds = time.monotonic() - started
-        told = _as_it_stands(world, ledger, made, outcomes, request)
-        result = apply_result(told, plan_digest(made.plan), outcomes, seconds=seconds, stopped=stopped)
-        if outcomes:
-            _remember_pass(world, ledger, made, result)
-        return result
+        share = Claims().open(deadline)
+        return run_pass(world, ledger, desired, request, saved=saved, deadline=deadline, listeners=listeners, share=share)
+
+
+def run_pass(  # noqa: PLR0913 -- one value each for what, how and who
+    world: World,
+    ledger: Ledger,
+    desired: DesiredState,
+    request: Request,
+    *,
+    saved: Plan | None = None,
+    deadline: Deadline,
+    listeners: Listeners,
+    share: Share,
+) -> ApplyResult:
+    """One pass of the store's owner, who may have others under way: what they have in hand is left to them.
+
+    Raises:
+        Failure: refused ``plan_stale``; whatever keeps the store from being read at all.
+    """
+    started = time.monotonic()
+    busy = share.claims.busy(share)
+    remember_request(world, ledger, desired, request)
+    made = plan_pass(world, desired, ledger, request, cancel=deadline)
+    skipped: tuple[Outcome, ...] = ()
+    if saved is not None:
+        made, skipped = _as_saved(made, saved)
+    listeners.on_pass(made)
+    listeners.on_plan(made.plan)
+    _log_plan(made.plan)
+    outcomes = skipped
+    if not made.plan.guards and not (deadline.is_set() and share.is_superseded):
+        made = replace(made, plan=share.take(made.plan, busy))
+        keep_books(world, ledger, made.desired, made.sight, is_alone=not busy and share.claims.is_alone(share))
+        outcomes += _run(world, ledger, made, deadline, listeners, share)
+    stopped = Stop.TIMED_OUT if deadline.is_over else None
+    if stopped:
+        outcomes = tuple(_timed_out(outcome) for outcome in outcomes)
+    seconds = time.monotonic() - started
+    told = _as_it_stands(world, ledger, made, outcomes, request)
+    result = apply_result(told, plan_digest(made.plan), outcomes, seconds=seconds, stopped=stopped)
+    if outcomes:
+        _remember_pass(world, ledger, made, result)
+    return result
+
+
+def _log_plan(plan: Plan) -> None:
+    get_log().info(
+        "pass_planned",
+        plan_digest=plan_digest(plan),
+        changes=plan.summary.changes,
+        deferred=plan.summary.deferred,
+        satisfied=plan.summary.satisfied,
+    )
 
 
 def _as_it_stands(
@@ -269,33 +296,36 @@ def _as_it_stands(
 
 
 def _run(  # noqa: PLR0913, PLR0917 -- the parts of one pass
-    world: World, ledger: Ledger, made: Pass, deadline: Deadline, listeners: Listeners, request: Request
+    world: World, ledger: Ledger, made: Pass, deadline: Deadline, listeners: Listeners, share: Share
 ) -> tuple[Outcome, ...]:
     """Execute the plan; where verifying found damage and a pass was asked for, plan again and repair."""
     outcomes: tuple[Outcome, ...] = ()
+    verb = made.plan.request.verb
     for _ in range(MAX_REPAIRS):
         if not made.plan.actions:
             break
         ledger.become_writer()
-        ledger.observe(lambda change: listeners.on_change(ledger, change))
-        ran = _execute(world, ledger, made, deadline, listeners)
+        forget = ledger.observe(lambda change: listeners.on_change(ledger, change))
+        ran = _execute(world, ledger, made, deadline, listeners, share)
+        forget()
         damaged = {o.model for o in ran if o.kind is ActionKind.VERIFY and o.reason == "damaged"}
-        if not damaged or deadline.is_set() or request.verb not in {"", "repair"}:
+        if not damaged or deadline.is_set() or share.is_superseded or verb not in {"", "repair"}:
             return outcomes + ran
         outcomes += tuple(replace(o, status=OutcomeStatus.DONE) if o.reason == "damaged" else o for o in ran)
         repair = Request(only=tuple(sorted(damaged)))
         made = plan_pass(world, made.desired, ledger, repair, cancel=deadline)
+        made = replace(made, plan=share.take(made.plan))
     return outcomes
 
 
-def _execute(
-    world: World, ledger: Ledger, made: Pass, deadline: Deadline, listeners: Listeners
+def _execute(  # noqa: PLR0913, PLR0917 -- the parts of one pass
+    world: World, ledger: Ledger, made: Pass, deadline: Deadline, listeners: Listeners, share: Share
 ) -> tuple[Outcome, ...]:
     with ledger.transaction():
         for resolution in made.sight.observed.resolutions:
             if not resolution.reason:
                 ledger.resolutions.save(resolution)
-    work = Work(world, ledger, made.desired, made.sight, made.plan, deadline, listeners.progress)
+    work = Work(world, ledger, made.desired, made.sight, made.plan, deadline, listeners.progress, share)
     return execute(work, listeners.on_outcome)
 
 

@@ -107,7 +107,7 @@ def arrive(work: Work, model: DesiredModel, file: Artifact) -> Arrived | None:
         present = _present(work, file)
         if present is not None:
             return present
-        copied = _copy_local(work, file)
+        copied = _copy_local(work, model, file)
         if copied is not None:
             return copied
         try:
@@ -130,14 +130,14 @@ def _present(work: Work, file: Artifact) -> Arrived | None:
     return Arrived(FileRow(file.path, file.digest, stat.size_bytes, file.role), stat)
 
 
-def _copy_local(work: Work, file: Artifact) -> Arrived | None:
+def _copy_local(work: Work, model: DesiredModel, file: Artifact) -> Arrived | None:
     """From another cache of this machine, re-hashed; its own file stays as it is."""
     if file.digest is None:
         return None
     for copy in work.sight.observed.local_copies:
         if copy.digest == file.digest and os.path.exists(copy.path):  # noqa: PTH110
             try:
-                stat = work.world.store.import_file(copy.path, file.digest, None, work.cancel)
+                stat = work.world.store.import_file(copy.path, file.digest, None, work.cancel_of(model.name))
             except Failure as failure:
                 if failure.reason in {"cancelled", "no_space"}:
                     raise

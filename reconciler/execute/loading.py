@@ -15,7 +15,7 @@ def load(action: Action, work: Work) -> Done:
     if stored is None:
         raise transient("not_placed", f"{action.model} is not placed, so it cannot be loaded", hint="run apply again")
     model = runtime_model(work.world, stored, desired.memory_bytes if desired else None)
-    held = work.world.runtime(spec).load(model, work.cancel)
+    held = work.world.runtime(spec).load(model, work.cancel_of(action.model))
     work.ledger.record_load(action.model, spec.name, held)
     return Done(held)
 
@@ -28,7 +28,7 @@ def unload(action: Action, work: Work) -> Done:
         work.ledger.record_unload(action.model)
         return Done(is_skipped=True, message="it is not loaded")
     for load in loads:
-        work.world.runtime(_runtime(work, load.runtime)).unload(runtime_model(work.world, stored), work.cancel)
+        work.world.runtime(_runtime(work, load.runtime)).unload(runtime_model(work.world, stored), work.cancel_of(action.model))
     work.ledger.record_unload(action.model)
     return Done(sum(load.size_bytes for load in loads))
 

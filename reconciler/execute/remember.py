@@ -33,7 +33,13 @@ def remember_start(work: Work) -> None:
 
 def remember_end(work: Work) -> None:
     """What was not begun or not finished is no longer under way."""
-    tolerating(work.ledger.journal.clear)
+
+    def write() -> None:
+        with work.ledger.transaction():
+            for action in work.plan.actions:
+                work.ledger.journal.finish(action.id)
+
+    tolerating(work.ledger.journal.clear if work.share.claims.is_alone(work.share) else write)
 
 
 def remember_failure(work: Work, action: Action, failure: Failure) -> float | None:

@@ -46,6 +46,11 @@ class _Schedule:
     running: dict[Future[Outcome], Action]
     ended: dict[str, Outcome]
 
+    def is_busy_with(self, model: str) -> bool:
+        """Whether something of the model waits or runs."""
+        actions = (*self.waiting, *self.running.values())
+        return any(action.model == model and action.id not in self.ended for action in actions)
+
 
 def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
     """Execute the work's plan; one outcome per action, in the order they ended."""
@@ -55,32 +60,38 @@ def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
     def end(outcome: Outcome) -> None:
         schedule.ended[outcome.id] = outcome
         on_outcome(outcome)
+        if not schedule.is_busy_with(outcome.model):
+            work.share.release(outcome.model)
 
     remember_start(work)
     with ThreadPoolExecutor(downloads + OTHERS_AT_ONCE, thread_name_prefix="action") as pool:
         while schedule.waiting or schedule.running:
-            for action in _next(schedule, downloads, is_stopped=work.cancel.is_set(), end=end):
+            for action in _next(schedule, work, downloads, end):
+                work.share.start(action)
                 schedule.running[pool.submit(_perform, action, work)] = action
             done, _ = wait(schedule.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
-                schedule.running.pop(future)
+                work.share.end(schedule.running.pop(future))
                 end(future.result())
     remember_end(work)
     return tuple(schedule.ended.values())
 
 
 def _next(
-    schedule: _Schedule, downloads: int, *, is_stopped: bool, end: Callable[[Outcome], None]
+    schedule: _Schedule, work: Work, downloads: int, end: Callable[[Outcome], None]
 ) -> list[Action]:
     """The actions to start now, in plan order; what cannot run any more ends as cancelled."""
-    active = [action.kind is ActionKind.DOWNLOAD for action in schedule.running.values()]
-    room = {True: downloads - sum(active), False: OTHERS_AT_ONCE - (len(active) - sum(active))}
+    others = sum(action.kind is not ActionKind.DOWNLOAD for action in schedule.running.values())
+    room = {True: downloads - work.share.claims.downloading, False: OTHERS_AT_ONCE - others}
+    is_stopped = work.cancel.is_set()
     started, kept = [], []
     for action in schedule.waiting:
         broken = next((name for name in action.depends_on if _has_failed(schedule.ended.get(name))), None)
         is_download = action.kind is ActionKind.DOWNLOAD
         if is_stopped:
             end(_cancelled(action, "cancelled", "stopped before it began"))
+        elif work.share.is_dropped(action):
+            end(_cancelled(action, "superseded", "given up before it began: it is planned anew"))
         elif broken is not None:
             end(_cancelled(action, "dependency_failed", f"{broken} did not succeed"))
         elif room[is_download] > 0 and all(name in schedule.ended for name in action.depends_on):

@@ -31,7 +31,7 @@ def verify(action: Action, work: Work) -> Done:
         file = paths[path]
         work.progress(Progress(stored.name, file.path, "verifying", done_bytes, file.size_bytes))
 
-    for file, result in zip(files, work.world.store.hash_many(list(paths), tell, work.cancel), strict=False):
+    for file, result in zip(files, work.world.store.hash_many(list(paths), tell, work.cancel_of(stored.name)), strict=False):
         if isinstance(result, Hashed):
             hashed_bytes += result.stat.size_bytes
             if result.digest == file.digest:

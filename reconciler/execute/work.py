@@ -1,6 +1,5 @@
 """What the handlers share during one pass: the world, what was seen, and the few things that threads must agree on."""
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from reconciler.adapters.ledger import FileRow, Ledger
 from reconciler.core.actions import Action, Plan
 from reconciler.core.ports import CancelToken, ProgressSink
 from reconciler.core.state import Artifact, DesiredModel, DesiredState, Digest, StoredFile, StoredModel, WantedState
+from reconciler.execute.claims import Share
 from reconciler.observe import Sight
 from reconciler.resolve import fingerprint_of
 from reconciler.world import World
@@ -31,7 +31,7 @@ class Done:
 
 @dataclass(slots=True)
 class Work:
-    """The context of one pass. Only ``flights`` and the ledger change while it runs, each behind a lock of its own."""
+    """The context of one pass. Only the ``share`` and the ledger change while it runs, each behind a lock of its own."""
 
     world: World
     ledger: Ledger
@@ -40,14 +40,12 @@ class Work:
     plan: Plan
     cancel: CancelToken
     progress: ProgressSink
-    cancelled_models: Callable[[str], CancelToken] | None = None  # a newer manifest may give up one model alone
+    share: Share  # which models this pass has in hand, beside other passes of the process
     models: Mapping[str, DesiredModel] = field(init=False)
     stored: Mapping[str, StoredModel] = field(init=False)
     arrivals: dict[tuple[str, str], FileRow] = field(init=False, default_factory=dict)  # (model, path) → what came
     bad_copies: dict[Digest, str] = field(init=False, default_factory=dict)  # set aside; good parts may be reused
     _targets: dict[str, tuple[Artifact, ...]] = field(init=False)
-    _flights: dict[str, threading.Lock] = field(init=False, default_factory=dict)
-    _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         observed = self.sight.observed
@@ -118,7 +116,7 @@ class Work:
 
     def cancel_of(self, model: str) -> CancelToken:
         """What stops the work on one model."""
-        return self.cancelled_models(model) if self.cancelled_models else self.cancel
+        return self.share.cancel_of(model)
 
     def fingerprint(self, model: str) -> str:
         """What the model's sources answer now, in a word; empty where that cannot be told."""
@@ -131,9 +129,7 @@ class Work:
     @contextmanager
     def flight(self, key: str) -> Iterator[None]:
         """One at a time for each key: equal content is fetched once, whoever asks first."""
-        with self._guard:
-            lock = self._flights.setdefault(key, threading.Lock())
-        with lock:
+        with self.share.claims.flight(key):
             yield
 
 
