@@ -6,6 +6,8 @@ that do not work (start over, without ``Range``); a wrong digest after a resume 
 full); an expired signed URL (asked for once more at its source).
 """
 
+import contextlib
+
 from reconciler.adapters.fetch import answers, resume
 from reconciler.adapters.fetch.crew import Crew
 from reconciler.adapters.fetch.disk import DISK_REASONS, check_space
@@ -16,9 +18,8 @@ from reconciler.adapters.fetch.opening import (
     Place,
     RangeRefusedError,
     Want,
-    coded_failure,
     open_range,
-    page_failure,
+    unsteady,
 )
 from reconciler.adapters.fetch.partial import Partial
 from reconciler.adapters.fetch.parts import PartSource
@@ -28,7 +29,8 @@ from reconciler.adapters.fetch.redirects import origin_of
 from reconciler.adapters.fetch.repair import ATTRIBUTE, Index, Mender, index_of
 from reconciler.adapters.fetch.resume import Stand
 from reconciler.adapters.fetch.tools import Tools
-from reconciler.core.errors import Failure, FailureKind, permanent, transient
+from reconciler.adapters.fetch.verdict import PAGE, judge
+from reconciler.core.errors import Failure, FailureKind, transient
 from reconciler.core.ports import CancelToken, FetchRequest, Location
 
 _MAX_RESTARTS = 3
@@ -115,7 +117,7 @@ class Download:
                 if isinstance(again, RangeRefusedError):
                     self._may_range = False
                 if restarts > _MAX_RESTARTS:
-                    raise _unsteady(location, again) from None
+                    raise unsteady(location.label, again) from None
             except Failure as failure:
                 gained = self._meter.received_bytes - before_bytes
                 refreshed = self._refreshed(location, failure, restarts)
@@ -271,54 +273,30 @@ class Download:
 
     def _finish(self, location: Location) -> None:
         stand, request = self.stand, self._request
-        found = f"sha256:{stand.hasher.hexdigest()}"
-        if request.digest is not None and found != request.digest:
-            self._refuse(location, found)
-        size = stand.size_bytes
-        assert size is not None  # noqa: S101 -- the attempt ended with the object's end
-        if request.size_bytes is not None and size != request.size_bytes:
+        verdict = judge(stand, request, self._partial, location, PAGE if self._is_page else self._coding)
+        if verdict is not None:
+            was_pieced = stand.is_pieced and verdict.reason == "digest_mismatch"
             self._start_over()
-            text = f"{location.label} holds {size} bytes, the manifest says {request.size_bytes}"
-            raise permanent("size_mismatch", text, hint="correct the model's size, or its source")
-        if request.digest is None and not request.path.lower().endswith((".html", ".htm")):
-            head = bytearray(min(size, 256))
-            self._partial.read_into(memoryview(head), 0)
-            if answers.looks_like_html(bytes(head)):
-                self._start_over()
-                raise page_failure(location.url, has_left_host=False)
-        self._partial.truncate(size)
+            raise RangeRefusedError(verdict) if was_pieced else verdict
+        assert stand.size_bytes is not None  # noqa: S101 -- judged
+        self._partial.truncate(stand.size_bytes)
         if len(stand.prefixes) > 1:
-            self._partial.note(ATTRIBUTE, Index.of(size, stand.prefixes).pack())
+            self._partial.note(ATTRIBUTE, Index.of(stand.size_bytes, stand.prefixes).pack())
         self._partial.sync()
-
-    def _refuse(self, location: Location, found: str) -> None:
-        was_pieced = self.stand.is_pieced
-        self._start_over()
-        if was_pieced:
-            text = f"{location.label}: the parts put together have another digest"
-            raise RangeRefusedError(transient("digest_mismatch", text))
-        if self._coding:
-            raise coded_failure(location.url, self._coding)
-        if self._is_page:
-            raise page_failure(location.url, has_left_host=False)
-        raise permanent(
-            "digest_mismatch",
-            f"{location.label} has the digest {found}, the manifest says {self._request.digest}",
-            hint="correct the model's sha256, or its source",
-        )
 
     def keep(self) -> None:
         """After a failure: write down what can be used again; remove what cannot."""
-        stand = self.stand
-        if self._partial.is_poisoned or not stand.done_bytes or not stand.validator or stand.is_complete:
-            if not (stand.is_complete and self._request.digest is not None) or self._partial.is_poisoned:
-                self._record.drop()
-                self._partial.drop()
-            return
-        resume.save(stand, self._partial, self._record, self._request.digest or "")
+        stand, partial, record = self.stand, self._partial, self._record
+        if stand.is_complete and self._request.digest is not None and not partial.is_poisoned:
+            return  # whole, and found right by its digest next time
+        if stand.done_bytes and stand.validator and not stand.is_complete and not partial.is_poisoned:
+            with contextlib.suppress(Failure):  # what was recorded before still holds
+                resume.save(stand, partial, record, self._request.digest or "")
+            if not _is_any_poisoned(partial, record):
+                return
+        record.drop()
+        partial.drop()
 
 
-def _unsteady(location: Location, again: ObjectChangedError | RangeRefusedError) -> Failure:
-    if isinstance(again, RangeRefusedError):
-        return again.failure
-    return transient("object_changed", f"{location.label} keeps changing while it is fetched")
+def _is_any_poisoned(partial: Partial, record: Record) -> bool:
+    return partial.is_poisoned or record.is_poisoned

@@ -187,3 +187,10 @@ def too_large(url: str, limit_bytes: int) -> Failure:
         f"{label_of(url)} is larger than the {limit_bytes} bytes there is room for",
         hint="declare the model's size, or raise cache.maxSize",
     )
+
+
+def unsteady(label: str, again: ObjectChangedError | RangeRefusedError) -> Failure:
+    """The failure where starting over has not helped."""
+    if isinstance(again, RangeRefusedError):
+        return again.failure
+    return transient("object_changed", f"{label} keeps changing while it is fetched")

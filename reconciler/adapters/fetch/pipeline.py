@@ -58,6 +58,8 @@ class Pipeline:
             thread.join()
         stand = self._stand
         stand.base = self.ring.base
+        if self.ring.failure is not None:  # hashing may be ahead of writing: only what is recorded by chunk is true
+            stand.prefixes = stand.prefixes[: stand.base]
         with self._lock:
             stand.islands = {index: self._lone[index] for index in self.ring.present if index in self._lone}
 

@@ -52,6 +52,7 @@ class Record:
     def __init__(self, target: str) -> None:
         self._path = f"{target}.json"
         self._fd: int | None = None
+        self.is_poisoned = False  # a sync failed: nobody knows what is durable
 
     def load(self) -> Kept | None:
         """What was recorded; None where there is nothing usable."""
@@ -91,6 +92,7 @@ class Record:
         try:
             os.fdatasync(self._opened)
         except OSError as error:
+            self.is_poisoned = True
             raise failure_of_disk(error, self._path) from error
 
     def drop(self) -> None:
