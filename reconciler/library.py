@@ -18,11 +18,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Self
 
 from reconciler.adapters import manifest
 from reconciler.adapters.ledger import Change, EventRow, Ledger, ModelRow
 from reconciler.core.actions import Outcome, Plan, Request
+from reconciler.core.document import observed_digest
 from reconciler.core.errors import permanent
 from reconciler.core.lifecycle import Lifecycle
 from reconciler.core.ports import CancelToken, Extractor, FormatReader, ProgressSink, RuntimeFactory, Source
@@ -101,7 +103,8 @@ class Reconciler:
 
             return decide(self._wanted(), observed, request)
         with self.world.ledger() as ledger:
-            return plan_pass(self.world, self._wanted(), ledger, request, offline=offline).plan
+            made = plan_pass(self.world, self._wanted(), ledger, request, offline=offline)
+        return replace(made.plan, observed_digest=observed_digest(made.sight.observed))
 
     def apply(  # noqa: PLR0913 -- one value each for what, how and who
         self,
@@ -168,7 +171,8 @@ class Reconciler:
     def snapshot(self) -> ObservedState:
         """Everything that a plan for this machine needs, and no secret."""
         with self.world.ledger() as ledger:
-            return plan_pass(self.world, self.desired or EMPTY, ledger).sight.observed
+            observed = plan_pass(self.world, self.desired or EMPTY, ledger).sight.observed
+        return replace(observed, digest=observed_digest(observed))
 
     def path(self, name: str) -> str:
         """The absolute path of a model's primary file.

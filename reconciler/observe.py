@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from reconciler.adapters.ledger import FileRow, LedgerFacts, RevisionRow
 from reconciler.adapters.store import Blob, Partial, Placed, StoreScan, partial_key
-from reconciler.core.document import observed_digest
 from reconciler.core.ports import Proof, RuntimeModel
 from reconciler.core.state import (
     Artifact,
@@ -96,7 +95,7 @@ def observe(
         suspended_until=facts.meta.suspended_until,
         is_offline=offline,
     )
-    return Sight(scan, facts, replace(observed, digest=observed_digest(observed)))
+    return Sight(scan, facts, observed)
 
 
 def _remembered_resolutions(desired: DesiredState, facts: LedgerFacts) -> tuple[Resolution, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.adapters.ledger import Change, Ledger, PassRow
 from reconciler.core.actions import ActionKind, Guard, Outcome, OutcomeStatus, Plan, Request
-from reconciler.core.document import observed_digest, plan_digest
+from reconciler.core.document import plan_digest
 from reconciler.core.errors import Failure, refused
 from reconciler.core.plan import plan as decide
 from reconciler.core.ports import CancelToken, ProgressSink
@@ -101,8 +101,7 @@ def plan_pass(
         answers = more
         sight = _with_answers(sight, answers)
         plan = decide(desired, sight.observed, request)
-    observed = replace(sight.observed, digest=observed_digest(sight.observed))
-    return Pass(desired, replace(sight, observed=observed), replace(plan, observed_digest=observed.digest))
+    return Pass(desired, sight, plan)
 
 
 def with_rollbacks(
@@ -321,6 +320,8 @@ def _run(  # noqa: PLR0913, PLR0917 -- the parts of one pass
 def _execute(  # noqa: PLR0913, PLR0917 -- the parts of one pass
     world: World, ledger: Ledger, made: Pass, deadline: Deadline, listeners: Listeners, share: Share
 ) -> tuple[Outcome, ...]:
+    from reconciler.execute import Work, execute  # noqa: PLC0415 -- planning and reading must not pay for it
+
     with ledger.transaction():
         for resolution in made.sight.observed.resolutions:
             if not resolution.reason:
