@@ -70,7 +70,7 @@ class Client:
         self._settings = settings
         self._cancel = cancel or threading.Event()
         self._lock = threading.Lock()
-        self._made: tuple[httpx.Client, Transport] | None = None
+        self._made: Transport | None = None
 
     def open(self, question: Question, cancel: CancelToken) -> Answer:
         """Send the request and walk its redirects.
@@ -87,7 +87,7 @@ class Client:
             scope = max(question.floor, self._scope_of(question.url, response)) if scope is None else scope
             headers = _plain_headers(response.headers.raw)
             if response.status_code not in REDIRECTS:
-                body = Body(response, self._parts()[1], budget, label_of(question.url), question.timeout_s)
+                body = Body(response, self._transport(), budget, label_of(question.url), question.timeout_s)
                 has_left = origin_of(first.url)[1] != origin_of(question.url)[1]
                 return Answer(response.status_code, headers, question.url, question.secrets, scope, has_left, body)
             response.close()
@@ -121,15 +121,15 @@ class Client:
         """Close idle connections; the client can still be used."""
         with self._lock:
             if self._made is not None:
-                self._made[0].close()
+                self._made.close()
                 self._made = None
 
-    def _parts(self) -> "tuple[httpx.Client, Transport]":
+    def _transport(self) -> "Transport":
         with self._lock:
             if self._made is None:
-                from reconciler.adapters.fetch.transport import make_client  # noqa: PLC0415 -- httpx is slow to import
+                from reconciler.adapters.fetch.transport import Transport  # noqa: PLC0415 -- httpx is slow to import
 
-                self._made = make_client(self._settings)
+                self._made = Transport(self._settings)
             return self._made
 
     def _send(self, question: Question, budget: Budget) -> "httpx.Response":
@@ -138,19 +138,23 @@ class Client:
 
         from reconciler.adapters.fetch.transport import failure_of  # noqa: PLC0415 -- slow to import
 
-        client, _ = self._parts()
+        transport = self._transport()
         origin_of(question.url)
+        given = (*question.plain, *question.secrets)
+        names = {name.lower() for name, _ in given}
+        ours = (("user-agent", self._settings.user_agent), ("accept-encoding", "identity"))
+        headers = [*(header for header in ours if header[0] not in names), *given]
         for is_last in (False, True):
             budget.is_fresh = False
             try:
-                request = client.build_request(
+                request = httpx.Request(
                     question.method,
                     question.url,
-                    headers=[*question.plain, *question.secrets],
+                    headers=headers,
                     content=question.body,
                     extensions={"budget": budget},
                 )
-                return client.send(request, stream=True)
+                return transport.handle_request(request)
             except Failure as failure:
                 if is_last or budget.is_fresh or failure.reason != "connection_reset":
                     raise

@@ -199,7 +199,7 @@ def _lock(fd: int, cancel: CancelToken, waiting: Callable[[], None]) -> bool:
 
 def _is_same(fd: int, path: str) -> bool:
     try:
-        there, here = Path(path).lstat(), os.fstat(fd)
+        there, here = os.lstat(path), os.fstat(fd)
     except FileNotFoundError:
         return False
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)

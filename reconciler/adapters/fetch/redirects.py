@@ -5,6 +5,7 @@ information, headers stay with the origin they are bound to. Whether the next *a
 judge, after resolving (:mod:`reconciler.adapters.fetch.scope`).
 """
 
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 from reconciler.core.errors import refused, transient
@@ -17,6 +18,7 @@ _PORTS = {"http": 80, "https": 443}
 Origin = tuple[str, str, int]
 
 
+@lru_cache(maxsize=64)
 def origin_of(url: str) -> Origin:
     """What secrets are bound to: scheme, host, port.
 

@@ -23,7 +23,7 @@ class Settings:
     """
 
     bandwidth_bytes: int | None = None  # per second, over all downloads
-    files: int = 16  # files fetched at once; more wait in order of priority
+    files: int = 8  # files fetched at once; more wait in order of priority
     host_connections: int = 16  # connections to one origin at once
     environment: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], float] = _no_clock

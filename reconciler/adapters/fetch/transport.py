@@ -1,7 +1,8 @@
-"""The door to httpx: one client over our own sockets, one connection pool per floor and proxy.
+"""The door to httpx: a transport over our own sockets, one connection pool per floor and proxy.
 
-httpx does URLs, header encoding and the HTTP grammar; redirects, cookies, proxies from the environment, content
-decoding and retries of its own stay off, because each of them is decided elsewhere in this package. A pool never mixes
+httpx does URLs, header encoding and the HTTP grammar. Its client is left out: redirects, cookies, proxies from the
+environment, content decoding and retries are each decided elsewhere in this package, and it would cost as much for a
+small file as everything else. A pool never mixes
 floors: a kept connection to a private address cannot serve a redirect that may only reach public ones. Imported late,
 because httpx takes a tenth of a second.
 """
@@ -9,7 +10,6 @@ because httpx takes a tenth of a second.
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpcore
@@ -39,7 +39,11 @@ class Transport(httpx.BaseTransport):
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; ``request.extensions["budget"]`` bounds it."""
+        """Send one request; ``request.extensions["budget"]`` bounds it.
+
+        Raises:
+            Failure, httpcore's exceptions: see :func:`failure_of`.
+        """
         budget: Budget = request.extensions["budget"]
         scheme, host, port = origin_of(str(request.url))
         proxy = proxy_for(scheme, host, port, self._settings.environment)
@@ -121,15 +125,6 @@ class _Stream(httpx.SyncByteStream):
         self._response.close()
 
 
-def make_client(settings: Settings) -> tuple[httpx.Client, Transport]:
-    """A client that follows nothing, remembers nothing and reads no environment."""
-    transport = Transport(settings)
-    silent = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    headers = {"user-agent": settings.user_agent, "accept-encoding": "identity"}
-    client = httpx.Client(transport=transport, cookies=silent, headers=headers, trust_env=False, timeout=None)  # noqa: S113 -- budgets bound every wait
-    return client, transport
-
-
 def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
     """Who is trusted: SSL_CERT_FILE and SSL_CERT_DIR where set, else the system, else the bundled list.
 
@@ -154,8 +149,6 @@ def failure_of(error: Exception, where: str) -> Failure:
     """What an exception of the libraries means; ``where`` is a label."""
     if isinstance(error, httpcore.RemoteProtocolError):
         return _broken_grammar(str(error), where)
-    if isinstance(error, httpx.RemoteProtocolError):  # a redirect target that httpx cannot read, although it need not
-        return transient("malformed_answer", f"{where} redirects to something that is no URL")
     if isinstance(error, httpcore.ProxyError):
         if str(error).startswith("407"):
             return permanent("proxy_unauthorized", f"the proxy on the way to {where} wants credentials")
