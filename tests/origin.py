@@ -98,8 +98,10 @@ class _Handler(BaseHTTPRequestHandler):
         step = 64 << 10
         for offset in range(0, len(body), step):
             piece = body[offset : offset + step]
-            with contextlib.suppress(OSError):
+            try:
                 self.wfile.write(piece)
+            except OSError:
+                return  # the client hung up
             self.origin.sent += len(piece)
             if self.origin.rate and self.origin.stop.wait(len(piece) / self.origin.rate):
                 return

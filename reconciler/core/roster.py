@@ -144,6 +144,8 @@ def _enrol_unwanted(
         roster.keep(name, reason, message)
     elif is_pinned(name, stored, None, inventory):
         roster.keep(name, "pinned", f"{message}; pinned")
+    elif stored.in_use and request.prune:
+        roster.defer(name, "in_use", f"{message}; it goes when nothing uses it any more")
     elif stored.in_use:
         roster.keep(name, "in_use", f"{message}; in use")
     elif wants_loaded(name, None, inventory):

@@ -163,6 +163,7 @@ class Download:
 
     def _attempt(self, location: Location) -> None:
         stand = self.stand
+        resume.absorb(stand, self._partial, self._cancel)
         if stand.done_bytes and not (stand.is_complete or (stand.validator and self._may_range)):
             self._start_over()
         if stand.is_complete:

@@ -88,7 +88,24 @@ def load(partial: Partial, kept: Kept, cancel: CancelToken, progress: Callable[[
         is_whole = partial.read_into(view, index * CHUNK_BYTES) == CHUNK_BYTES
         if is_whole and hashlib.sha256(view).hexdigest() == digest:
             stand.islands[index] = digest
+    absorb(stand, partial, cancel)
     return stand
+
+
+def absorb(stand: Stand, partial: Partial, cancel: CancelToken) -> None:
+    """Islands that adjoin the finished start belong to it: the next byte is the first that is really missing."""
+    view: memoryview | None = None
+    while stand.base in stand.islands:
+        _check(cancel)
+        view = aligned_buffer(CHUNK_BYTES) if view is None else view
+        digest = stand.islands.pop(stand.base)
+        is_whole = partial.read_into(view, stand.base * CHUNK_BYTES) == CHUNK_BYTES
+        if not is_whole or hashlib.sha256(view).hexdigest() != digest:
+            return
+        stand.tail = b""
+        stand.hasher.update(view)
+        stand.prefixes.append(stand.hasher.copy().hexdigest()[:DIGEST_CHARS])
+        stand.base += 1
 
 
 def _load_prefixes(
