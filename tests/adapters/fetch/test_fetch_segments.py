@@ -11,7 +11,7 @@ from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.fetch.download import Download
 from reconciler.adapters.fetch.meter import Meter
 from reconciler.adapters.fetch.partial import Partial
-from reconciler.adapters.fetch.record import CHUNK_BYTES, Record
+from reconciler.adapters.fetch.record import CHUNK_BYTES, Header, Record
 from reconciler.adapters.fetch.resume import Stand
 from reconciler.adapters.fetch.scope import Scope
 from reconciler.adapters.fetch.tools import Tools
@@ -148,7 +148,7 @@ def test_offsets_beyond_32_bits_are_asked_for_and_written_right(tmp_path):
         partial._is_tried = True  # no preallocation: the file stays sparse
         download = Download(tools, request, partial, record, Meter(lambda _: None, "m", "a", size), cancel)
         download.stand = Stand(url, '"one"', size, base=first, prefixes=["00" * 16] * first, recorded=first)
-        record.begin(download_header(url, size))
+        record.begin(Header(url, '"one"', size))
         download.run(request.locations[0])
         assert server.ranges == [f"bytes={first * CHUNK_BYTES}-"]
         record.close()
@@ -158,12 +158,6 @@ def test_offsets_beyond_32_bits_are_asked_for_and_written_right(tmp_path):
         file.seek(first * CHUNK_BYTES)
         assert file.read() == rest
     assert (tmp_path / "file").stat().st_blocks * 512 < 16 << 20
-
-
-def download_header(url, size):
-    from reconciler.adapters.fetch.record import Header  # noqa: PLC0415
-
-    return Header(url, '"one"', size)
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/x", "http://ip6-localhost:{port}/x", "http://10.0.0.1/x"])
@@ -193,3 +187,21 @@ def test_a_full_ring_stops_with_the_disks_reason(case, monkeypatch):
     with Faulty(lambda talk: talk.serve(BODY)) as server:
         failure = case.fail(f"{server.url}/a", digest=DIGEST)
     assert failure.reason == "no_space"
+
+
+def test_chunks_that_came_early_and_adjoin_the_start_are_not_asked_for_again(case):
+    """As a crash leaves it: chunk 0 by the running digest, chunks 1 and 3 by digests of their own, 2 missing."""
+    body = BODY[: 5 * CHUNK_BYTES + 9]
+    chunks = [body[at : at + CHUNK_BYTES] for at in range(0, len(body), CHUNK_BYTES)]
+    with Faulty(lambda talk: talk.serve(body)) as server:
+        url = f"{server.url}/a"
+        case.target.write_bytes(chunks[0] + chunks[1] + bytes(CHUNK_BYTES) + chunks[3])
+        record = Record(str(case.target))
+        record.begin(Header(url, '"one"', len(body), digest_of(body)))
+        lone = [("c", number, digest_of(chunks[number])[7:]) for number in (1, 3)]
+        record.add([("p", 0, digest_of(chunks[0])[7:39]), *lone])
+        record.close()
+        case.get(url, digest=digest_of(body))
+        assert server.ranges[0] == f"bytes={2 * CHUNK_BYTES}-{3 * CHUNK_BYTES - 1}"
+        assert server.ranges[1] == f"bytes={4 * CHUNK_BYTES}-{len(body) - 1}"
+    assert case.target.read_bytes() == body
