@@ -16,8 +16,8 @@ _TABLE: tuple[tuple[str, FailureKind, str, str], ...] = (
     (r"transport '.*' not allowed", FailureKind.PERMANENT, "git_url_refused", "use https, ssh or file"),
     (
         (
-            r"Authentication failed|could not read (?:Username|Password)|terminal prompts disabled|returned error: 40[137]"
-            r"|Permission denied \(|Too many authentication failures"
+            r"Authentication failed|could not read (?:Username|Password)|terminal prompts disabled"
+            r"|returned error: 40[137]|Permission denied \(|Too many authentication failures"
         ),
         FailureKind.PERMANENT,
         "git_unauthorized",

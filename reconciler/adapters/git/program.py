@@ -65,7 +65,7 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(self.environment),
-                cwd=os.path.dirname(self.folder),  # noqa: PTH120 -- the folder itself may not be there yet
+                cwd="/",  # no repository around the caller is ever looked for
                 start_new_session=True,
             )
         except FileNotFoundError as error:
