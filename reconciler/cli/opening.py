@@ -118,7 +118,8 @@ def _with_stop(result: ApplyResult, cancel: Cancel) -> ApplyResult:
 def _on_plan(settings: Settings, progress: Live | Quiet, *, must_confirm: bool) -> Callable[[Plan], None]:
     def on_plan(plan: Plan) -> None:
         if must_confirm and any(action.kind is ActionKind.EVICT for action in plan.actions):
-            confirm(settings, plan)
+            with progress.hidden():
+                confirm(settings, plan)
         progress.on_plan(plan)
 
     return on_plan

@@ -1,32 +1,34 @@
 """Progress of work, on standard error.
 
 On a terminal, after the first second: a line per model and a total, drawn anew five times a second and gone when the
-work is done. Into a pipe: one plain line when a model starts and one when an action ends, nothing else. What is drawn
-is :func:`frame`, a pure function of the counts; the thread only paints.
+work is done (:mod:`reconciler.cli.drawing` does it with rich, and is imported only then). Into a pipe: one plain line
+when a model starts and one when an action ends, nothing else.
 
-Work reports from many threads; a report only writes into a table under a lock.
+Work reports from many threads; a report only writes into a table under a lock. One thread paints.
 """
 
-import shutil
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
 
-from reconciler.cli.layout import Ink, cells_wide, clean
-from reconciler.cli.plan_text import SYMBOLS
+from reconciler.cli.layout import Ink, clean
 from reconciler.cli.screen import ink_for, is_terminal, tell
 from reconciler.cli.settings import Settings
 from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus, Plan
 from reconciler.core.ports import Progress
-from reconciler.core.units import format_duration, format_rate, format_size
+from reconciler.core.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from reconciler.cli.drawing import Drawing
 
 FIRST_DRAWN_AFTER_S = 1.0
 DRAWN_EVERY_S = 0.2
-LONGEST_TOLD_S = 10 * 86400.0  # beyond it is not worth reading
-_BAR = 20
+_COUNTED = (ActionKind.DOWNLOAD, ActionKind.VERIFY)  # what takes its time by the byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,19 @@ class Board:
     """The counts of a run. Reports come from any thread."""
 
     planned_bytes: int = 0
+    planned: dict[str, int] = field(default_factory=dict)  # bytes by the id of the action
+    actions: int = 0
+    ended: int = 0
     files: dict[str, dict[str, Progress]] = field(default_factory=dict)
     finished_bytes: int = 0
-    notes: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def expect(self, plan: Plan) -> None:
+        """What there is to do."""
+        with self.lock:
+            self.actions = len(plan.actions)
+            self.planned = {action.id: action.bytes or 0 for action in plan.actions if action.kind in _COUNTED}
+            self.planned_bytes = sum(self.planned.values())
 
     def report(self, progress: Progress) -> bool:
         """Take a report; True where it is the first of its model."""
@@ -60,22 +71,29 @@ class Board:
             return is_first
 
     def finish(self, outcome: Outcome) -> None:
-        """An action ended: its lines go, its bytes count."""
+        """An action ended: its lines go. What it was to bring counts as done, or is not to come any more."""
         with self.lock:
+            self.ended += 1
             self.files.pop(outcome.model, None)
-            if outcome.kind is ActionKind.DOWNLOAD and outcome.status is OutcomeStatus.DONE:
-                self.finished_bytes += outcome.bytes
+            if outcome.kind not in _COUNTED:
+                return
+            size = self.planned.get(outcome.id, outcome.bytes)
+            if outcome.status in (OutcomeStatus.DONE, OutcomeStatus.SKIPPED):
+                self.finished_bytes += size
+            else:
+                self.planned_bytes = max(0, self.planned_bytes - size)
 
     def lines(self) -> tuple[list[Line], Line]:
         """A line per model at work, and the total."""
         with self.lock:
             models = [_sum(model, list(files.values())) for model, files in self.files.items()]
-            done = self.finished_bytes + sum(m.done_bytes for m in models if m.stage == "downloading")
+            done = self.finished_bytes + sum(model.done_bytes for model in models if model.stage != "extracting")
             planned = self.planned_bytes
+            stage = f"{self.ended} of {self.actions} done" if self.actions > 1 else ""
         rates = [model.rate for model in models if model.rate]
         rate = sum(rates) if rates else None
         left = max(0, planned - done) / rate if rate and planned else None
-        return models, Line("total", "", done, planned or None, rate, left)
+        return models, Line("total", stage, min(done, planned or done), planned or None, rate, left)
 
 
 def _sum(model: str, files: list[Progress]) -> Line:
@@ -92,43 +110,6 @@ def _sum(model: str, files: list[Progress]) -> Line:
     return Line(model, at_work[-1].stage, done, total, rate, left, max(file.attempt for file in at_work))
 
 
-def frame(models: list[Line], total: Line, ink: Ink, rows: int, bar: str = "█░") -> list[str]:
-    """The lines to draw on a terminal of ``ink.width`` columns and ``rows`` rows; none is as wide as the terminal."""
-    room = max(1, rows - 3)
-    shown = models[:room]
-    width = max([cells_wide(clean(line.name)) for line in shown] + [5])
-    width = min(width, max(8, (ink.width or 80) // 3))
-    lines = [_drawn(line, width, ink, bar) for line in shown]
-    if len(models) > room:
-        lines.append(ink.paint("dim", f"  and {len(models) - room} more"))
-    if total.total_bytes and (len(models) != 1 or total.total_bytes != models[0].total_bytes):
-        lines.append(_drawn(total, width, ink, bar))
-    return lines
-
-
-def _drawn(line: Line, width: int, ink: Ink, bar: str) -> str:
-    name = clean(line.name)
-    name = name if cells_wide(name) <= width else name[: width - 1] + "~"
-    parts = [f"{name}{' ' * (width - cells_wide(name))}"]
-    if line.total_bytes:
-        share = min(1.0, line.done_bytes / line.total_bytes)
-        full = round(share * _BAR)
-        if (ink.width or 80) >= 72 + width:
-            parts.append(bar[0] * full + bar[1] * (_BAR - full))
-        parts.append(f"{share:4.0%}")
-        parts.append(f"{format_size(line.done_bytes)}/{format_size(line.total_bytes)}")
-    else:
-        parts.append(format_size(line.done_bytes))
-    if line.rate:
-        parts.append(format_rate(line.rate))
-    if line.seconds_left is not None and line.seconds_left < LONGEST_TOLD_S:
-        parts.append(f"{format_duration(line.seconds_left)} left")
-    if line.stage:
-        parts.append(line.stage if line.attempt <= 1 else f"{line.stage}, try {line.attempt}")
-    text = "  ".join(parts)[: (ink.width or 80) - 1]
-    return ink.paint("cyan", text[:width]) + text[width:]
-
-
 class Quiet:
     """Reports into a pipe: one line at the start of a model's work, one at the end of each action."""
 
@@ -137,6 +118,11 @@ class Quiet:
 
     def on_plan(self, plan: Plan) -> None:
         """Nothing to draw yet."""
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Nothing to hide."""
+        yield
 
     def report(self, progress: Progress) -> None:
         """One line for the first report of a model."""
@@ -167,15 +153,21 @@ def outcome_line(outcome: Outcome) -> str:
 
 
 class Live:
-    """Reports on a terminal. Used as a context manager around the work."""
+    """Reports on a terminal. Used as a context manager around the work.
 
-    def __init__(self, ink: Ink) -> None:
+    What failed is written above the moving lines at once; what is done as well, unless ``is_followed_by_result`` says
+    that a table on the same terminal is about to tell it.
+    """
+
+    def __init__(self, ink: Ink, *, is_followed_by_result: bool = False) -> None:
         self.board = Board()
         self._ink = ink
-        self._drawn = 0
+        self._is_followed_by_result = is_followed_by_result
+        self._phase = "looking at the manifest, the store and the sources"
+        self._notes: deque[str] = deque()
+        self._drawing: Drawing | None = None
         self._stop = threading.Event()
         self._paint = threading.Lock()
-        self._bar = "█░" if (sys.stderr.encoding or "").lower().startswith("utf") else "#-"
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
@@ -185,72 +177,84 @@ class Live:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(timeout=2)
-        with self._paint:
-            self._erase()
-            self._flush_notes()
-            sys.stderr.flush()
+        with self.hidden():
+            pass
 
     def on_plan(self, plan: Plan) -> None:
         """The total to come."""
-        self.board.planned_bytes = plan.summary.bytes_download
+        self._phase = ""
+        self.board.expect(plan)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Clear the moving lines for the length of the block: somebody else writes to the terminal."""
+        with self._paint:
+            if self._drawing is not None:
+                with _while_somebody_reads(self._stop):
+                    self._drawing.close()
+                self._drawing = None
+            self._flush_notes()
+            yield
 
     def report(self, progress: Progress) -> None:
         """Only write it down."""
         self.board.report(progress)
 
     def finish(self, outcome: Outcome) -> None:
-        """A line that stays, above the moving ones."""
+        """What stays on the screen, if anything."""
         self.board.finish(outcome)
-        style = SYMBOLS[outcome.kind][1] if outcome.status is OutcomeStatus.DONE else "yellow"
-        self.note(self._ink.paint("red" if outcome.status is OutcomeStatus.FAILED else style, outcome_line(outcome)))
+        if outcome.status is OutcomeStatus.FAILED:
+            self.note(self._ink.paint("red", outcome_line(outcome)))
+        elif not self._is_followed_by_result:
+            self.note(outcome_line(outcome))
 
     def note(self, text: str) -> None:
         """A line that stays. Takes no lock: it may come from a signal handler."""
-        self.board.notes.append(text)
+        self._notes.append(text)
 
     def write(self, text: str) -> None:
         """A log line."""
         self.note(text.rstrip("\n"))
 
     def _run(self) -> None:
-        if self._stop.wait(FIRST_DRAWN_AFTER_S):
-            return
-        while not self._stop.is_set():
-            with self._paint:
-                self._draw()
-            self._stop.wait(DRAWN_EVERY_S)
+        begun = time.monotonic()
+        while not self._stop.wait(DRAWN_EVERY_S):
+            with self._paint, _while_somebody_reads(self._stop):
+                if time.monotonic() - begun >= FIRST_DRAWN_AFTER_S:
+                    self._draw()
+                self._flush_notes()
 
     def _draw(self) -> None:
-        size = shutil.get_terminal_size()
         models, total = self.board.lines()
-        lines = frame(models, total, replace(self._ink, width=size.columns), size.lines, self._bar)
-        self._erase()
-        self._flush_notes()
-        self._put("".join(f"{line}\n" for line in lines))
-        self._drawn = len(lines)
+        if self._drawing is None:
+            if not models and not self._phase:
+                return
+            from reconciler.cli.drawing import Drawing  # noqa: PLC0415 -- rich takes its time; short work needs none
 
-    def _erase(self) -> None:
-        if self._drawn:
-            self._put(f"\x1b[{self._drawn}F\x1b[J")
-            self._drawn = 0
+            self._drawing = Drawing(has_colour=self._ink.colour)
+        self._drawing.draw(models, total, self._phase)
 
     def _flush_notes(self) -> None:
-        while self.board.notes:
-            self._put(self.board.notes.pop(0) + "\n")
+        say = tell if self._drawing is None else self._drawing.tell
+        while self._notes:
+            say(self._notes.popleft())
 
-    def _put(self, text: str) -> None:
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            self._stop.set()
+
+@contextmanager
+def _while_somebody_reads(stop: threading.Event) -> Iterator[None]:
+    """A terminal that went away ends the drawing, not the work."""
+    try:
+        yield
+    except (OSError, ValueError):
+        stop.set()
 
 
 @contextmanager
 def progress_for(settings: Settings) -> Iterator[Live | Quiet]:
     """The right kind for standard error."""
-    if is_terminal(sys.stderr):
-        with Live(ink_for(settings, sys.stderr)) as live:
-            yield live
-    else:
+    if not is_terminal(sys.stderr):
         yield Quiet()
+        return
+    is_followed = is_terminal(sys.stdout) and settings.output == "text"
+    with Live(ink_for(settings, sys.stderr), is_followed_by_result=is_followed) as live:
+        yield live

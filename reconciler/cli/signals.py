@@ -72,6 +72,7 @@ class Cancel:
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The first time: set. The second time: leave at once; every step of the store survives that."""
         if self.signal is not None:
+            _write_directly("stopped at once; what is unfinished is kept")
             os._exit(_EXITS[signal.Signals(number)])
         self.signal = number
         self.set()

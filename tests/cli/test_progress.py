@@ -1,5 +1,6 @@
 """What the live display draws, and what it writes into a terminal."""
 
+import io
 import os
 import pty
 import re
@@ -8,10 +9,12 @@ import signal
 import subprocess
 import time
 
+from rich.console import Console
 from stub_process import command
 
-from reconciler.cli.layout import Ink, cells_wide
-from reconciler.cli.progress import Board, Line, frame
+from reconciler.cli.drawing import Drawing, frame
+from reconciler.cli.layout import cells_wide
+from reconciler.cli.progress import Board, Line
 from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus
 from reconciler.core.ports import Progress
 
@@ -38,19 +41,62 @@ def test_a_finished_model_counts_in_the_total_and_leaves_its_line():
     assert total.done_bytes == 100
 
 
+def test_what_failed_is_not_waited_for_in_the_total():
+    board = Board(planned_bytes=300)
+    board.finish(Outcome("1", ActionKind.DOWNLOAD, "bert", OutcomeStatus.FAILED, bytes=100))
+    assert board.lines()[1].total_bytes == 200
+
+
+def test_a_resumed_download_counts_in_full():
+    board = Board(planned_bytes=300, planned={"1": 300})
+    board.finish(Outcome("1", ActionKind.DOWNLOAD, "bert", OutcomeStatus.DONE, bytes=20))
+    assert board.lines()[1].done_bytes == 300
+
+
+def drawn(lines, total, width, rows):
+    stream = io.StringIO()
+    Console(file=stream, width=width, color_system=None, legacy_windows=False).print(frame(lines, total, width, rows))
+    return stream.getvalue().rstrip("\n").split("\n")
+
+
 def test_a_frame_shows_percent_bytes_rate_and_time_left():
     lines = [Line("llama", "downloading", 470_000_000, 4_700_000_000, 34e6, 124.0)]
-    (text,) = frame(lines, Line("total", "", 470_000_000, 4_700_000_000), Ink(width=100), 24)
+    (text,) = drawn(lines, Line("total", "", 470_000_000, 4_700_000_000), 100, 24)
     for part in ("llama", "10%", "470 MB/4.7 GB", "34 MB/s", "2m 04s left", "downloading"):
         assert part in text
 
 
 def test_a_frame_fits_its_terminal():
     lines = [Line(f"model-{i}-" + "x" * 70, "downloading", i, 10**9, 1e6, 9.0, 3) for i in range(50)]
-    for width, rows in ((40, 10), (80, 24), (200, 60)):
-        drawn = frame(lines, Line("total", "", 5, 10**10), Ink(width=width, colour=False), rows)
-        assert len(drawn) < rows
-        assert all(cells_wide(line) < width for line in drawn)
+    for width, rows in ((20, 5), (40, 10), (80, 24), (200, 60)):
+        found = drawn(lines, Line("total", "", 5, 10**10), width, rows)
+        assert len(found) < rows
+        assert all(cells_wide(line) < width for line in found)
+
+
+def test_a_narrow_terminal_keeps_name_and_percent():
+    lines = [Line("llama", "downloading", 470_000_000, 4_700_000_000, 34e6, 124.0)]
+    for width in (24, 40, 60, 80):
+        (text,) = drawn(lines, Line("total"), width, 24)
+        assert re.match(r"llama .*10%", text)
+        assert text.endswith("downloading") == (width >= 70)
+
+
+def test_a_name_from_outside_writes_no_control_character():
+    (text,) = drawn([Line("a\x1b[31mb[red]c\r", "downloading", 5, 10)], Line("total"), 100, 24)
+    assert text.startswith("a\\x1b[31mb[red]c")
+
+
+def test_the_cursor_stays_and_the_lines_are_cleared():
+    stream = io.StringIO()
+    drawing = Drawing(has_colour=False, stream=stream)
+    drawing.draw([Line("llama", "downloading", 5, 10)], Line("total", "", 5, 20))
+    drawing.tell("a line that stays")
+    drawing.close()
+    text = stream.getvalue()
+    assert "\x1b[?25l" not in text
+    assert text.endswith("\x1b[1A\x1b[2K")
+    assert re.search("llama.*a line that stays", text, re.DOTALL)
 
 
 def drive(arguments, cwd, env, react=None):
@@ -94,7 +140,7 @@ def test_no_color_takes_away_colour_and_nothing_else(site):
 
 def test_short_work_draws_nothing(site):
     text, _ = drive(command("apply"), site, terminal())
-    assert "\x1b[1F" not in text
+    assert not re.search(r"\x1b\[\d*[AFGK]", text)
     assert "downloading" not in text
 
 
