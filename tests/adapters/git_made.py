@@ -188,7 +188,5 @@ def signing_key(folder: Path, name: str = "key") -> Path:
 
 def allowed_signers(path: Path, *keys: Path) -> Path:
     """An allowed-signers file that names the public halves of ``keys``."""
-    path.write_text(
-        "".join(f'ada@example.com namespaces="git" {key.with_suffix(".pub").read_text()}' for key in keys)
-    )
+    path.write_text("".join(f'ada@example.com namespaces="git" {key.with_suffix(".pub").read_text()}' for key in keys))
     return path

@@ -101,7 +101,9 @@ def test_nothing_new_costs_one_question_and_a_known_commit_none(remote, source, 
     source(server.url()).fetch(NEVER)
     server.requests.clear()
     source(server.url()).fetch(NEVER)
-    assert [path for _, path, _ in server.requests if path.endswith("git-upload-pack")].count("/fleet.git/git-upload-pack") == 1
+    assert [path for _, path, _ in server.requests if path.endswith("git-upload-pack")].count(
+        "/fleet.git/git-upload-pack"
+    ) == 1
     source(server.url(), ref=commit).fetch(NEVER)
     server.requests.clear()
     assert source(server.url(), ref=commit).fetch(NEVER).commit == commit
@@ -149,7 +151,9 @@ def test_a_folder_is_all_its_manifests_in_order(remote, source):
     assert texts(source(path=".").fetch(NEVER)) == [("top.yaml", "# top\n")]
 
 
-@pytest.mark.parametrize(("path", "beside"), [("models.yaml", ""), ("fleet/models.yaml", "fleet/"), ("fleet", "fleet/"), (".", "")])
+@pytest.mark.parametrize(
+    ("path", "beside"), [("models.yaml", ""), ("fleet/models.yaml", "fleet/"), ("fleet", "fleet/"), (".", "")]
+)
 def test_the_overlay_of_a_device_comes_after_the_base(remote, source, path, beside):
     remote.write("models.yaml", "# base\n")
     remote.write("fleet/models.yaml", "# base\n")
