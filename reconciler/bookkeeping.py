@@ -3,10 +3,15 @@
 All of it only where it differs from what the ledger says already: a second pass writes nothing.
 """
 
+import json
 import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+from reconciler.adapters import manifest
 from reconciler.adapters.ledger import Ledger, LedgerFacts
 from reconciler.core.actions import Request
+from reconciler.core.errors import Failure
 from reconciler.core.state import DesiredState, Digest, Override, WantedState
 from reconciler.observe import Sight
 from reconciler.world import World
@@ -109,3 +114,39 @@ def sweep(world: World, sight: Sight) -> None:
     oldest = world.now() - QUARANTINE_S
     if any(copy.since < oldest for copy in sight.scan.quarantined):
         world.store.clean_quarantine(oldest)
+
+
+class LastGood(NamedTuple):
+    """The manifest that was valid last, as a watch kept it. ``revision`` is its commit where it came out of Git."""
+
+    desired: DesiredState
+    revision: str
+    label: str
+
+
+def save_last_good(
+    ledger: Ledger, documents: Sequence[manifest.Document], generation: str, revision: str, label: str
+) -> None:
+    """Keep a valid manifest's bytes; nothing is written where they are kept already."""
+    kept = [[doc.label, doc.data.decode("utf-8", "replace"), doc.folder, doc.path] for doc in documents]
+    content = json.dumps({"revision": revision, "documents": kept}, separators=(",", ":")).encode()
+    before = ledger.meta.last_good()
+    if before is None or before.content != content or before.generation != generation:
+        ledger.become_writer()
+        ledger.meta.save_last_good(content, label, generation)
+
+
+def load_last_good(ledger: Ledger, environ: Mapping[str, str]) -> LastGood | None:
+    """The manifest that a watch kept; None where there is none, or where it does not parse here and now."""
+    kept = ledger.meta.last_good()
+    if kept is None:
+        return None
+    try:
+        content = json.loads(kept.content)
+        documents = [
+            manifest.Document(label, text.encode(), folder, path) for label, text, folder, path in content["documents"]
+        ]
+        desired = manifest.load_documents(documents, environ)
+    except (Failure, ValueError, KeyError, TypeError):
+        return None
+    return LastGood(desired, str(content.get("revision", "")), kept.label)

@@ -19,22 +19,26 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 from reconciler.adapters import manifest
-from reconciler.adapters.ledger import Change, EventRow, Ledger, ModelRow
+from reconciler.adapters.ledger import Change, EventRow, Ledger
+from reconciler.bookkeeping import load_last_good
 from reconciler.core.actions import Outcome, Plan, Request
 from reconciler.core.document import observed_digest
-from reconciler.core.errors import permanent
+from reconciler.core.errors import Failure, ManifestInvalid, permanent
 from reconciler.core.lifecycle import Lifecycle
 from reconciler.core.ports import CancelToken, Extractor, FormatReader, ProgressSink, RuntimeFactory, Source
+from reconciler.core.remembered import WatchFact
 from reconciler.core.report import ApplyResult, Check, Df, Event, History, RevisionFact, Transition
 from reconciler.core.state import DesiredState, ObservedState, Override, Role
-from reconciler.core.status import Remembered, RememberedModel, Status, status
+from reconciler.core.status import Status
 from reconciler.core.usage import measure_df
 from reconciler.core.why import Why, why
 from reconciler.reconcile import Listeners, apply_pass, plan_pass
 from reconciler.resolve import NEVER
+from reconciler.watch import client, marks
+from reconciler.watch.live import NOBODY, Live, see_status
 from reconciler.world import World, open_world
 
 LifecycleObserver = Callable[[str, Lifecycle, Lifecycle], None]
@@ -51,7 +55,12 @@ def load_manifest(paths: str | Sequence[str] = (), environ: Mapping[str, str] | 
     names = [paths] if isinstance(paths, str) else list(paths)
     environment = dict(os.environ if environ is None else environ)
     stdin = sys.stdin.buffer if "-" in names else None
-    return manifest.load(names, environment, os.getcwd(), stdin)  # noqa: PTH109 -- the adapter speaks text
+    try:
+        return manifest.load(names, environment, os.getcwd(), stdin)  # noqa: PTH109 -- the adapter speaks text
+    except ManifestInvalid as invalid:
+        if not names and invalid.problems[0].found == "no manifest":
+            invalid.reason = "manifest_missing"
+        raise
 
 
 class Reconciler:
@@ -103,7 +112,7 @@ class Reconciler:
 
             return decide(self._wanted(), observed, request)
         with self.world.ledger() as ledger:
-            made = plan_pass(self.world, self._wanted(), ledger, request, offline=offline)
+            made = plan_pass(self.world, self._in_force(ledger) or EMPTY, ledger, request, offline=offline)
         return replace(made.plan, observed_digest=observed_digest(made.sight.observed))
 
     def apply(  # noqa: PLR0913 -- one value each for what, how and who
@@ -125,15 +134,31 @@ class Reconciler:
                 sink(frame)  # type: ignore[arg-type]
 
         listeners = Listeners(report, on_outcome or _ignore, on_plan or _ignore, self._tell)
-        return apply_pass(
-            self.world,
-            self._wanted(),
-            request,
-            saved=saved,
-            cancel=cancel or NEVER,
-            timeout_s=timeout_s,
-            listeners=listeners,
-        )
+        try:
+            return apply_pass(
+                self.world,
+                self._wanted(),
+                request,
+                saved=saved,
+                cancel=cancel or NEVER,
+                timeout_s=timeout_s,
+                listeners=listeners,
+            )
+        except Failure as failure:
+            if failure.reason != "store_busy" or not request.verb:
+                raise
+            return self._apply_in_watch(request, failure, on_outcome or _ignore)
+
+    def _apply_in_watch(self, request: Request, busy: Failure, on_outcome: Callable[[Outcome], None]) -> ApplyResult:
+        """A watch owns the store: it does the one thing beside its own passes."""
+        keys = {"models": list(request.models), "allow_evict": request.allow_evict}
+        answer = client.ask(self.store_path, request.verb, timeout_s=None, **keys)
+        if answer is None:
+            raise busy
+        result = client.result_from(answer["result"])
+        for outcome in result.outcomes:
+            on_outcome(outcome)
+        return result
 
     def watch(self, *, interval_s: float = 300.0, cancel: CancelToken | None = None) -> int:
         """Keep applying until ``cancel`` is set; see :mod:`reconciler.watch`."""
@@ -142,36 +167,46 @@ class Reconciler:
         files = self.desired.files if self.desired else ()
         return watch(
             files=files,
-            store=self.store_path,
-            environ=self.world.environment,
             cancel=cancel or threading.Event(),
             interval_s=interval_s,
+            world=self.world,
         )
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
         """State, conditions and reasons of every model."""
+        live = self._live()
         with self.world.ledger() as ledger:
-            desired = self.desired
-            made = plan_pass(self.world, desired or EMPTY, ledger, offline=True)
-            facts = made.sight.facts
-            remembered = Remembered(
-                observed_generation=facts.meta.generation,
-                models=tuple(_remembered(row) for row in facts.models.values()),
-            )
-            return status(desired, made.sight.observed, made.plan if desired else None, remembered)
+            return see_status(self.world, ledger, self._in_force(ledger), live)
+
+    def _live(self) -> Live:
+        """What a running watch adds; one that does not answer adds that."""
+        if not os.path.exists(f"{self.store_path}/{client.SOCKET_NAME}"):  # noqa: PTH110 -- the store speaks text
+            return NOBODY
+        try:
+            answer = client.ask(self.store_path, "live")
+        except Failure as failure:
+            return Live(watch=WatchFact(is_healthy=False, mode="silent", message=failure.message))
+        return Live.from_document(answer["live"]) if answer else NOBODY
+
+    def _in_force(self, ledger: Ledger) -> DesiredState | None:
+        """The manifest that was given, else the one that a watch has in force."""
+        if self.desired is not None:
+            return self.desired
+        kept = load_last_good(ledger, self.world.environment)
+        return kept.desired if kept else None
 
     def why(self, name: str) -> Why:
         """The chain of facts behind the present decision on one model, and the smallest change that would turn it."""
         with self.world.ledger() as ledger:
-            made = plan_pass(self.world, self._wanted(), ledger, offline=True)
+            made = plan_pass(self.world, self._in_force(ledger) or EMPTY, ledger, offline=True)
             return why(made.desired, made.sight.observed, name)
 
     def snapshot(self) -> ObservedState:
         """Everything that a plan for this machine needs, and no secret."""
         with self.world.ledger() as ledger:
-            observed = plan_pass(self.world, self.desired or EMPTY, ledger).sight.observed
+            observed = plan_pass(self.world, self._in_force(ledger) or EMPTY, ledger).sight.observed
         return replace(observed, digest=observed_digest(observed))
 
     def path(self, name: str) -> str:
@@ -206,7 +241,9 @@ class Reconciler:
         with self.world.ledger() as ledger:
             row = ledger.models.get(name)
             if row is None:
-                raise permanent("unknown_model", f"nothing is known of a model {name}", hint="reconciler status lists all")
+                raise permanent(
+                    "unknown_model", f"nothing is known of a model {name}", hint="reconciler status lists all"
+                )
             steps = ledger.lives.history(name)
             stored = ledger.revisions.of(name)
         return History(
@@ -225,8 +262,8 @@ class Reconciler:
 
     def df(self) -> Df:
         """What the store takes, by part, format and model."""
-        desired = self.desired or EMPTY
         with self.world.ledger() as ledger:
+            desired = self._in_force(ledger) or EMPTY
             made = plan_pass(self.world, desired, ledger, offline=True)
         return measure_df(desired.cache, made.sight.observed)
 
@@ -248,11 +285,7 @@ class Reconciler:
 
     def touch(self, name: str, at: float | None = None) -> None:
         """Record a use now (or at ``at``): eviction by least recent or least frequent use goes by this."""
-        with self._owned() as ledger:
-            self._known(ledger, name)
-            ledger.record_use(name)
-            if at is not None:
-                ledger.models.update(name, {"last_used": at})
+        self._mark("touch", lambda ledger: marks.touch(ledger, name, at), models=[name], at=at)
 
     def record_use(self, name: str) -> None:
         """The application used the model."""
@@ -268,18 +301,15 @@ class Reconciler:
 
     def suspend(self, until: float | None = None) -> None:
         """Do nothing by itself until then, or until resumed."""
-        with self._owned() as ledger:
-            ledger.meta.suspend(float("inf") if until is None else until)
+        self._mark("suspend", lambda ledger: marks.suspend(ledger, until), until=until)
 
     def resume(self) -> None:
         """End a suspension."""
-        with self._owned() as ledger:
-            ledger.meta.resume()
+        self._mark("resume", lambda ledger: ledger.meta.resume())
 
     def poke(self) -> None:
-        """Forget past failures: everything may be tried again at once."""
-        with self._owned() as ledger:
-            ledger.clear_failure()
+        """Look again now: a running watch does; past failures are forgotten, so that everything is tried at once."""
+        self._mark("poke", lambda ledger: ledger.clear_failure())
 
     def forget_override(self, name: str, kind: str) -> None:
         """Take back one manual decision."""
@@ -289,7 +319,7 @@ class Reconciler:
     def override(self, name: str, kind: str) -> None:
         """Remember a manual decision that outlives this command: ``load`` or ``unload``."""
         with self._owned() as ledger:
-            self._known(ledger, name)
+            marks.known(ledger, name)
             spec = next((model.spec_digest for model in self._wanted().models if model.name == name), "")
             ledger.overrides.save(Override(name, kind, self.world.now(), spec))  # type: ignore[arg-type]
 
@@ -342,22 +372,22 @@ class Reconciler:
             ledger.become_writer()
             yield ledger
 
-    def _known(self, ledger: Ledger, name: str) -> ModelRow:
-        row = ledger.models.get(name)
-        if row is None:
-            from difflib import get_close_matches  # noqa: PLC0415
-
-            near = get_close_matches(name, ledger.models.get_all(), 1)
-            hint = f"did you mean {near[0]}?" if near else "reconciler status lists all"
-            raise permanent("unknown_model", f"there is no model {name}", hint=hint)
-        return row
+    def _mark(self, op: str, record: Callable[[Ledger], object], **keys: Any) -> None:
+        """Record something as the owner, or let the watch that owns the store do it."""
+        try:
+            with self._owned() as ledger:
+                record(ledger)
+        except Failure as failure:
+            if failure.reason != "store_busy" or client.ask(self.store_path, op, **keys) is None:
+                raise
 
     def _set_pin(self, name: str, *, pinned: bool) -> None:
-        with self._owned() as ledger:
-            self._known(ledger, name)
-            with ledger.transaction():
-                ledger.models.update(name, {"pinned": pinned})
-                ledger.overrides.save(Override(name, "pin" if pinned else "unpin", self.world.now()))
+        now = self.world.now()
+        self._mark(
+            "pin" if pinned else "unpin",
+            lambda ledger: marks.set_pin(ledger, name, now, pinned=pinned),
+            models=[name],
+        )
 
 
 def _ignore(_: object) -> None:
@@ -366,19 +396,6 @@ def _ignore(_: object) -> None:
 
 def _event(row: EventRow) -> Event:
     return Event(row.seq, row.time, row.type.value, row.reason, row.model, row.message, row.count)
-
-
-def _remembered(row: ModelRow) -> RememberedModel:
-    return RememberedModel(
-        name=row.name,
-        lifecycle=row.lifecycle.value if row.lifecycle is not Lifecycle.UNINITIALIZED else "",
-        format=row.format,
-        metadata=row.metadata if row.metadata != "{}" else "",
-        last_used=row.last_used or None,
-        use_count=row.use_count,
-        bytes=row.size_bytes,
-        priority=row.priority,
-    )
 
 
 __all__ = ["Reconciler", "load_manifest"]

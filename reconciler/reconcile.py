@@ -270,7 +270,9 @@ def run_pass(  # noqa: PLR0913 -- one value each for what, how and who
 
 
 def _log_plan(plan: Plan) -> None:
-    get_log().info(
+    log = get_log()
+    tell = log.info if plan.summary.changes else log.debug  # a watch makes many a plan that changes nothing
+    tell(
         "pass_planned",
         plan_digest=plan_digest(plan),
         changes=plan.summary.changes,

@@ -8,7 +8,6 @@ from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.durations import DURATION
 from reconciler.cli.opening import configure_log
 from reconciler.cli.signals import Cancel, cancel_on_signals
-from reconciler.core.errors import permanent
 
 
 @click.command(cls=Verb, help="Keep doing it: on a changed manifest, on drift, on a timer.")
@@ -25,22 +24,18 @@ from reconciler.core.errors import permanent
 def watch(context: click.Context, /, **options: Any) -> int:
     """Hand over to the loop; its exit code."""
     settings = settings_of(context)
-    try:
-        from reconciler.watch import watch as keep_doing  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise permanent("not_supported_yet", "watch is not supported yet", hint="run apply on a timer") from error
+    from reconciler.watch import watch as keep_doing  # noqa: PLC0415
+
     configure_log(settings, default="info")
     with cancel_on_signals(Cancel()) as cancel:
-        return int(
-            keep_doing(
-                files=tuple(settings.files),
-                store=settings.store,
-                environ=settings.environ,
-                cancel=cancel,
-                interval_s=options["interval"],
-                git_url=options["git_url"],
-                git_path=options["git_path"],
-                git_interval_s=options["git_interval"],
-                listen=options["listen"],
-            )
+        return keep_doing(
+            files=tuple(settings.files),
+            store=settings.store,
+            environ=settings.environ,
+            cancel=cancel,
+            interval_s=options["interval"],
+            git_url=options["git_url"],
+            git_path=options["git_path"],
+            git_interval_s=options["git_interval"],
+            listen=options["listen"],
         )

@@ -7,7 +7,7 @@ still wants goes on untouched.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -46,8 +46,9 @@ class ModelToken:
 class Claims:
     """What all passes of this process have in hand, and what a person holds back (``held``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_release: Callable[[], None] = lambda: None) -> None:
         self.guard = threading.RLock()
+        self.on_release = on_release  # a model is free again: what was left out may be done now
         self.held: set[str] = set()
         self.downloading = 0
         self._shares: list[Share] = []
@@ -100,6 +101,7 @@ class Share:
         self.models: set[str] = set()
         self.has_dropped = False  # something was left out that a later pass has to do
         self.is_superseded = False
+        self.is_taken = False  # the plan is made, and its models are claimed
         self._cancel = cancel
         self._started: set[str] = set()
         self._tokens: dict[str, ModelToken] = {}
@@ -108,16 +110,20 @@ class Share:
         """Claim the plan's models; what others have in hand (now, or ``before`` it was made) is left out of it."""
         with self.claims.guard:
             blocked = before | self.claims.busy(self) | self.claims.held
-            kept = _without(plan.actions, blocked)
+            kept = () if self.is_superseded else _without(plan.actions, blocked)
+            self.is_taken = True
             self.models = {action.model for action in kept if action.model}
         self.has_dropped = len(kept) < len(plan.actions)
         return replace(plan, actions=kept) if self.has_dropped else plan
 
-    def start(self, action: Action) -> None:
-        """An action begins."""
+    def start(self, action: Action) -> bool:
+        """An action begins; False where it must not any more."""
         with self.claims.guard:
+            if self.is_dropped(action):
+                return False
             self._started.add(action.model)
             self.claims.downloading += action.kind is ActionKind.DOWNLOAD
+            return True
 
     def end(self, action: Action) -> None:
         """An action that had begun ended, however."""
@@ -128,6 +134,7 @@ class Share:
         """Nothing more is to be done for the model in this pass."""
         with self.claims.guard:
             self.models.discard(model)
+        self.claims.on_release()
 
     def close(self) -> None:
         """The pass ended."""
@@ -155,6 +162,7 @@ class Share:
         """
         with self.claims.guard:
             self.is_superseded = True
+            self.models &= self._started  # nothing else begins any more
             lost = {name for name in self.models if name in old and new.get(name) != old[name]}
             for name in lost:
                 self.cancel_of(name).set()

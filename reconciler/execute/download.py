@@ -17,7 +17,7 @@ from reconciler.core.ports import Fetched, FetchRequest, Location
 from reconciler.core.state import Artifact, DesiredModel, FileStat
 from reconciler.execute.content import Findings, judge_model, judge_partial
 from reconciler.execute.extract import unpack
-from reconciler.execute.placing import Revision, place, rows_of
+from reconciler.execute.placing import Revision, make_proofs, place, rows_of
 from reconciler.execute.work import Done, Work
 from reconciler.observe import key_of
 
@@ -33,6 +33,7 @@ class Arrived:
     stat: FileStat
     received_bytes: int = 0
     source: str = ""
+    is_new: bool = False
 
 
 def download(action: Action, work: Work) -> Done:
@@ -41,11 +42,12 @@ def download(action: Action, work: Work) -> Done:
     if model is None:
         raise permanent("not_wanted", f"{action.model} is not in the manifest any more")
     wanted = [file for file in work.targets(model) if not action.paths or file.path in action.paths]
-    arrived = _fetch_all(work, model, wanted)
+    arrived = bring(work, model, wanted)
     work.arrivals.update({(model.name, file.row.path): file.row for file in arrived})
     received = sum(file.received_bytes for file in arrived)
     source = next((file.source for file in arrived if file.source), "")
     if work.is_planned(ActionKind.EXTRACT, model.name):
+        _remember_blobs(work, arrived)
         return Done(received, message=f"downloaded from {source}" if source else "")
     stats = {file.row.digest: file.stat for file in arrived}
     rows = _with_kept(action, work, model, [file.row for file in arrived])
@@ -81,14 +83,28 @@ def _with_kept(action: Action, work: Work, model: DesiredModel, rows: list[FileR
     return (*kept, *fresh.values())
 
 
-def _fetch_all(work: Work, model: DesiredModel, files: Iterable[Artifact]) -> list[Arrived]:
-    """Every file as a blob, in the order asked for; optional ones that the origin does not have are left out."""
+def bring(work: Work, model: DesiredModel, files: Iterable[Artifact]) -> list[Arrived]:
+    """Every file as a durable blob, in the order asked for; optional ones that the origin does not have are left out.
+
+    The names are made durable together at the end, and nothing is recorded before: whoever places the model records it.
+    """
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix=f"fetch-{model.name}") as pool:
-        futures = [pool.submit(arrive, work, model, file) for file in files]
-        failures = [failure for future in futures if isinstance(failure := future.exception(), Exception)]
+        futures = [pool.submit(_arrive, work, model, file) for file in files]
+    failures = [failure for future in futures if isinstance(failure := future.exception(), Exception)]
+    ended = [future.result() for future in futures if future.exception() is None]
+    arrived = [file for file in ended if file is not None]
+    work.world.store.sync_blobs(file.row.digest for file in arrived if file.is_new)
     if failures:
+        _remember_blobs(work, arrived)  # so that they are not fetched again
         raise min(failures, key=_gravity)
-    return [arrived for future in futures if (arrived := future.result()) is not None]
+    return arrived
+
+
+def _remember_blobs(work: Work, arrived: Iterable[Arrived]) -> None:
+    """Proofs of blobs that no model is placed of yet."""
+    proofs = make_proofs(work, {file.row.digest: file.stat for file in arrived if file.is_new})
+    if proofs:
+        work.ledger.proofs.save(proofs)
 
 
 def _gravity(failure: Exception) -> int:
@@ -100,7 +116,7 @@ def _gravity(failure: Exception) -> int:
     return 1 if failure.kind.value == "permanent" else 2
 
 
-def arrive(work: Work, model: DesiredModel, file: Artifact) -> Arrived | None:
+def _arrive(work: Work, model: DesiredModel, file: Artifact) -> Arrived | None:
     """One file as a blob: already there, from another cache of this machine, or fetched; None where it is optional and gone."""
     key = key_of(model.name, file)
     with work.flight(key):
@@ -124,6 +140,8 @@ def _present(work: Work, file: Artifact) -> Arrived | None:
     if file.digest is None:
         return None
     stat = work.world.store.stat_blob(file.digest)
+    if stat is not None and work.proven.get(file.digest) == stat:
+        return Arrived(FileRow(file.path, file.digest, stat.size_bytes, file.role), stat)
     proof = work.ledger.proofs.get(file.digest) if stat else None
     if stat is None or proof is None or proof.stat.inode != stat.inode or proof.stat.mtime_ns != stat.mtime_ns:
         return None
@@ -142,8 +160,9 @@ def _copy_local(work: Work, model: DesiredModel, file: Artifact) -> Arrived | No
                 if failure.reason in {"cancelled", "no_space"}:
                     raise
                 continue  # it was not what its name promised: ask the source
-            work.ledger.record_verified_blob(file.digest, stat)
-            return Arrived(FileRow(file.path, file.digest, stat.size_bytes, file.role), stat, source=copy.path)
+            work.proven[file.digest] = stat
+            row = FileRow(file.path, file.digest, stat.size_bytes, file.role)
+            return Arrived(row, stat, source=copy.path, is_new=True)
     return None
 
 
@@ -186,7 +205,7 @@ def _commit(work: Work, model: DesiredModel, file: Artifact, fetched: Fetched, k
     except Failure:
         work.world.store.remove_partial(key)
         raise
-    stat = work.world.store.commit(target, fetched.digest, fetched.size_bytes)
-    work.ledger.record_verified_blob(fetched.digest, stat)
+    stat = work.world.store.commit(target, fetched.digest, fetched.size_bytes, is_synced=False)
+    work.proven[fetched.digest] = stat
     row = FileRow(file.path, fetched.digest, fetched.size_bytes, file.role)
-    return Arrived(row, stat, fetched.received_bytes, fetched.source)
+    return Arrived(row, stat, fetched.received_bytes, fetched.source, is_new=True)

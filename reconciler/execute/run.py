@@ -15,10 +15,10 @@ from reconciler.core.errors import Failure, FailureKind
 from reconciler.execute.download import download
 from reconciler.execute.extract import extract
 from reconciler.execute.loading import load, unload
+from reconciler.execute.remember import remember_end, remember_failure, remember_start, remember_success
 from reconciler.execute.removal import evict
 from reconciler.execute.storing import adopt, link, verify
 from reconciler.execute.work import Done, Handler, Work
-from reconciler.execute.remember import remember_end, remember_failure, remember_start, remember_success
 from reconciler.log import get_log
 
 HANDLERS: dict[ActionKind, Handler] = {
@@ -34,6 +34,8 @@ HANDLERS: dict[ActionKind, Handler] = {
 
 OTHERS_AT_ONCE = 4  # actions that are no downloads
 POLL_S = 0.1  # how soon a cancellation is taken up by what has not started
+
+_SUPERSEDED = ("superseded", "given up before it began: it is planned anew")
 
 OutcomeSink = Callable[[Outcome], None]
 
@@ -67,8 +69,10 @@ def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
     with ThreadPoolExecutor(downloads + OTHERS_AT_ONCE, thread_name_prefix="action") as pool:
         while schedule.waiting or schedule.running:
             for action in _next(schedule, work, downloads, end):
-                work.share.start(action)
-                schedule.running[pool.submit(_perform, action, work)] = action
+                if work.share.start(action):
+                    schedule.running[pool.submit(_perform, action, work)] = action
+                else:
+                    end(_cancelled(action, *_SUPERSEDED))
             done, _ = wait(schedule.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
                 work.share.end(schedule.running.pop(future))
@@ -77,9 +81,7 @@ def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
     return tuple(schedule.ended.values())
 
 
-def _next(
-    schedule: _Schedule, work: Work, downloads: int, end: Callable[[Outcome], None]
-) -> list[Action]:
+def _next(schedule: _Schedule, work: Work, downloads: int, end: Callable[[Outcome], None]) -> list[Action]:
     """The actions to start now, in plan order; what cannot run any more ends as cancelled."""
     others = sum(action.kind is not ActionKind.DOWNLOAD for action in schedule.running.values())
     room = {True: downloads - work.share.claims.downloading, False: OTHERS_AT_ONCE - others}
@@ -91,7 +93,7 @@ def _next(
         if is_stopped:
             end(_cancelled(action, "cancelled", "stopped before it began"))
         elif work.share.is_dropped(action):
-            end(_cancelled(action, "superseded", "given up before it began: it is planned anew"))
+            end(_cancelled(action, *_SUPERSEDED))
         elif broken is not None:
             end(_cancelled(action, "dependency_failed", f"{broken} did not succeed"))
         elif room[is_download] > 0 and all(name in schedule.ended for name in action.depends_on):

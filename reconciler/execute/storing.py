@@ -10,7 +10,7 @@ from reconciler.core.errors import permanent, refused, transient
 from reconciler.core.ports import Progress
 from reconciler.core.state import Artifact, Digest, FileStat, Override, Role, StoredFile, StoredModel
 from reconciler.execute.content import judge_model
-from reconciler.execute.download import arrive
+from reconciler.execute.download import bring
 from reconciler.execute.placing import Revision, category_of, make_proofs, place, require_blobs, rows_of
 from reconciler.execute.work import Done, Work
 from reconciler.observe import link_target
@@ -131,8 +131,8 @@ def link(action: Action, work: Work) -> Done:
         return Done(message="placed again")
     if model is None:
         raise permanent("not_wanted", f"{action.model} is not in the manifest any more")
-    arrived = [arrive(work, model, file) for file in work.targets(model)]
-    rows = tuple(file.row for file in arrived if file is not None)
+    arrived = bring(work, model, work.targets(model))
+    rows = tuple(file.row for file in arrived)
     findings = judge_model(work, model, rows)
     revision = Revision(
         model.name,
@@ -143,7 +143,7 @@ def link(action: Action, work: Work) -> Done:
         metadata=findings.metadata,
         download_bytes=0,
     )
-    place(work, action, revision, {file.row.digest: file.stat for file in arrived if file is not None})
+    place(work, action, revision, {file.row.digest: file.stat for file in arrived})
     return Done(0)
 
 

@@ -1,14 +1,22 @@
 """What the handlers share during one pass: the world, what was seen, and the few things that threads must agree on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reconciler.adapters.ledger import FileRow, Ledger
 from reconciler.core.actions import Action, Plan
 from reconciler.core.ports import CancelToken, ProgressSink
-from reconciler.core.state import Artifact, DesiredModel, DesiredState, Digest, StoredFile, StoredModel, WantedState
+from reconciler.core.state import (
+    Artifact,
+    DesiredModel,
+    DesiredState,
+    Digest,
+    FileStat,
+    StoredFile,
+    StoredModel,
+    WantedState,
+)
 from reconciler.execute.claims import Share
 from reconciler.observe import Sight
 from reconciler.resolve import fingerprint_of
@@ -44,6 +52,7 @@ class Work:
     models: Mapping[str, DesiredModel] = field(init=False)
     stored: Mapping[str, StoredModel] = field(init=False)
     arrivals: dict[tuple[str, str], FileRow] = field(init=False, default_factory=dict)  # (model, path) → what came
+    proven: dict[Digest, FileStat] = field(init=False, default_factory=dict)  # hashed in this pass, not recorded yet
     bad_copies: dict[Digest, str] = field(init=False, default_factory=dict)  # set aside; good parts may be reused
     _targets: dict[str, tuple[Artifact, ...]] = field(init=False)
 

@@ -97,6 +97,15 @@ class Ledger(Recording):
         """Tell ``watcher`` of changed rows after each commit; the answer takes it away. A reader tells nothing."""
         return self._access.observe(watcher) if isinstance(self._access, Writer) else _nothing
 
+    def reopen(self) -> None:
+        """The file was taken away from under an open ledger: begin a new one in its place, that may write.
+
+        Raises:
+            Failure: as :meth:`open`.
+        """
+        self._access.close()
+        self._bind(_writer(self._access.path, self._access.now))
+
     def close(self) -> None:
         """Leave the database clean for readers."""
         self._access.close()

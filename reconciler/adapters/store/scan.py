@@ -31,7 +31,7 @@ from reconciler.core.state import Digest
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _ASIDE = re.compile(r"(\d+)-[0-9a-f]+-(.*)")
-_UNCOUNTED = ("state.db", "lock")  # state.db, -wal, -shm, and one that was moved aside
+_UNCOUNTED = ("state.db", "lock", "control.sock", "source.git")  # state.db, -wal, -shm, and one that was moved aside
 _MAX_SIDECAR_BYTES = 8 << 20
 
 Entry = os.DirEntry[str]

@@ -1,0 +1,137 @@
+"""Asking a running watch: one JSON object a line, over ``control.sock`` in its store.
+
+See :mod:`reconciler.watch.control` for the protocol. Imports nothing that is slow: ``status`` tries this first.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, OutcomeStatus
+from reconciler.core.errors import Failure, FailureKind, permanent
+from reconciler.core.moments import parse_moment
+from reconciler.core.report import ApplyResult, ApplySummary, Stop
+from reconciler.core.state import Digest
+
+SOCKET_NAME = "control.sock"
+CONNECT_S = 2.0
+QUICK_S = 5.0  # for what is answered at once
+
+
+def ask(store: str, op: str, *, timeout_s: float | None = QUICK_S, **keys: Any) -> Mapping[str, Any] | None:
+    """The watch's answer; None where no watch runs on this store.
+
+    Raises:
+        Failure: what the watch says, or transient ``watch_silent`` where it does not answer in time.
+    """
+    for answer in _lines(store, {"op": op, **keys}, timeout_s):
+        return _checked(answer)
+    return None
+
+
+def follow(store: str, op: str, **keys: Any) -> Iterator[Mapping[str, Any]]:
+    """Answers as they come, until the watch stops; none where no watch runs."""
+    for answer in _lines(store, {"op": op, **keys}, None):
+        yield _checked(answer)
+
+
+def _lines(store: str, request: Mapping[str, Any], timeout_s: float | None) -> Iterator[Mapping[str, Any]]:
+    link = connect(store)
+    if link is None:
+        return
+    with link:
+        link.settimeout(timeout_s)
+        try:
+            link.sendall(json.dumps(request).encode() + b"\n")
+            with link.makefile("rb") as lines:
+                for line in lines:
+                    yield json.loads(line)
+        except TimeoutError as error:
+            raise Failure(FailureKind.TRANSIENT, "watch_silent", "the running watch does not answer") from error
+        except (OSError, ValueError) as error:
+            raise permanent("watch_unreadable", f"the running watch broke off: {error}") from error
+
+
+def connect(store: str) -> socket.socket | None:
+    """A connection to the watch of this store; None where there is none."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    link.settimeout(CONNECT_S)
+    try:
+        with short_path(store) as path:
+            link.connect(path)
+    except OSError:
+        link.close()
+        return None
+    return link
+
+
+@contextlib.contextmanager
+def short_path(store: str) -> Iterator[str]:
+    """The socket's path, short enough for the kernel (108 bytes) however deep the store lies."""
+    plain = f"{store}/{SOCKET_NAME}"
+    if len(os.fsencode(plain)) < 100:
+        yield plain
+        return
+    folder = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{SOCKET_NAME}"
+    finally:
+        os.close(folder)
+
+
+def _checked(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    if answer.get("ok"):
+        return answer
+    raise Failure(
+        FailureKind(answer.get("failure", "permanent")),
+        str(answer.get("reason", "refused")),
+        str(answer.get("message", "the watch refused")),
+        hint=str(answer.get("hint", "")),
+    )
+
+
+def result_from(document: Mapping[str, Any]) -> ApplyResult:
+    """The value that an ``ApplyResult`` document was made of."""
+    summary = dict(document["summary"])
+    summary["stopped"] = Stop(summary["stopped"]) if summary.get("stopped") else None
+    return ApplyResult(
+        Digest(document["plan_digest"]),
+        tuple(_outcome(row) for row in document["outcomes"]),
+        tuple(_deferred(row) for row in document["deferred"]),
+        tuple(Guard(**row) for row in document["guards"]),
+        ApplySummary(**summary),
+    )
+
+
+def _outcome(row: Mapping[str, Any]) -> Outcome:
+    return Outcome(
+        row["id"],
+        ActionKind(row["kind"]),
+        row["model"],
+        OutcomeStatus(row["status"]),
+        row["reason"],
+        row["message"],
+        row["bytes"],
+        row["seconds"],
+        row["failure"] or "",
+        _moment(row["retry_at"]),
+    )
+
+
+def _deferred(row: Mapping[str, Any]) -> Deferred:
+    return Deferred(
+        row["model"],
+        row["reason"],
+        row["message"],
+        row["needs_bytes"],
+        row["available_bytes"],
+        tuple(row["blocked_by"]),
+        _moment(row["retry_at"]),
+    )
+
+
+def _moment(text: str | None) -> float | None:
+    return parse_moment(text) if text else None

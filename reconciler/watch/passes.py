@@ -1,0 +1,180 @@
+"""Passes in threads, several side by side, never two on one model; newest wins.
+
+One ordinary pass plans at a time. Once it has its plan and works, another may plan: for a newer manifest, for drift,
+for a retry. What the older one has in hand is left to it (:mod:`reconciler.execute.claims`). A newer manifest makes the
+older passes give up what it does not want; a pass that had not got as far as a plan is dropped whole.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from reconciler.adapters.ledger import Ledger
+from reconciler.core.actions import OutcomeStatus, Request
+from reconciler.core.errors import Failure
+from reconciler.core.ports import CancelToken
+from reconciler.core.report import ApplyResult
+from reconciler.core.state import DesiredState, Digest, WantedState
+from reconciler.execute import Claims, Share
+from reconciler.execute.claims import ModelToken
+from reconciler.log import get_log
+from reconciler.reconcile import Deadline, Listeners, Pass, run_pass
+from reconciler.world import World
+
+MAX_SIDE_BY_SIDE = 4
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One pass under way, or ended: then there is a ``result``, or the ``failure`` that ended it."""
+
+    number: int
+    desired: DesiredState
+    request: Request
+    trigger: str
+    token: ModelToken
+    share: Share
+    made: Pass | None = None
+    result: ApplyResult | None = None
+    failure: Failure | None = None
+    crash: BaseException | None = None  # a fault of the program: the loop ends with it
+    ended: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it answers to the manifest, not to one person's request."""
+        return not self.request.verb
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it has something in hand."""
+        return bool(self.share.models)
+
+    def was_cut_off(self) -> bool:
+        """Whether it left something undone because it was stopped."""
+        outcomes = self.result.outcomes if self.result else ()
+        return any(outcome.status is OutcomeStatus.CANCELLED for outcome in outcomes)
+
+
+class Passes:
+    """Starts passes and knows which are under way. ``on_end`` is called in the pass's own thread."""
+
+    def __init__(
+        self,
+        world: World,
+        ledger: Ledger,
+        cancel: CancelToken,
+        listeners: Listeners,
+        on_end: Callable[[Run], None],
+        on_release: Callable[[], None],
+    ) -> None:
+        self.claims = Claims(on_release)
+        self._world, self._ledger, self._cancel = world, ledger, cancel
+        self._listeners, self._on_end = listeners, on_end
+        self._guard = threading.Lock()
+        self._runs: list[Run] = []
+        self._numbers = itertools.count(1)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Those under way, oldest first."""
+        with self._guard:
+            return tuple(self._runs)
+
+    @property
+    def can_start(self) -> bool:
+        """Whether an ordinary pass may begin: none is planning, and not too many work."""
+        ordinary = [run for run in self.runs if run.is_ordinary and not run.share.is_superseded]
+        return all(run.share.is_taken for run in ordinary) and len(ordinary) < MAX_SIDE_BY_SIDE
+
+    def start(self, desired: DesiredState, request: Request, trigger: str) -> Run:
+        """Begin a pass in a thread of its own."""
+        token = ModelToken(self._cancel)
+        run = Run(next(self._numbers), desired, request, trigger, token, self.claims.open(token))
+        with self._guard:
+            self._runs.append(run)
+        run.thread = threading.Thread(target=self._run, args=(run,), name=f"pass-{run.number}", daemon=True)
+        run.thread.start()
+        return run
+
+    def supersede(self, desired: DesiredState) -> frozenset[str]:
+        """A newer manifest is in force; the models whose work is given up."""
+        new = specs(desired)
+        lost: set[str] = set()
+        for run in self.runs:
+            if run.is_ordinary:
+                lost |= run.share.supersede(specs(run.desired), new)
+                if not run.share.is_taken:
+                    run.token.set()
+        return frozenset(lost)
+
+    def wait_given_up(self, models: frozenset[str], timeout_s: float) -> None:
+        """Wait until nobody has these models in hand any more, but not for ever."""
+        end = time.monotonic() + timeout_s
+        while models & self.claims.busy() and time.monotonic() < end:
+            self._cancel.wait(0.02)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for all to end; False where one did not in time."""
+        end = time.monotonic() + timeout_s
+        return all(run.ended.wait(max(0.0, end - time.monotonic())) for run in self.runs)
+
+    def _run(self, run: Run) -> None:
+        log = get_log()
+        log.debug("pass_started", generation=run.desired.digest, trigger=run.trigger)
+        listeners = Listeners(
+            progress=self._listeners.progress,
+            on_outcome=self._listeners.on_outcome,
+            on_change=self._listeners.on_change,
+            on_pass=lambda made: self._on_pass(run, made),
+        )
+        try:
+            run.result = run_pass(
+                self._world,
+                self._ledger,
+                run.desired,
+                run.request,
+                deadline=Deadline(run.token),
+                listeners=listeners,
+                share=run.share,
+            )
+        except Failure as failure:
+            run.failure = failure
+            if failure.reason != "cancelled":
+                log.warning("pass_refused", reason=failure.reason, message=failure.message, hint=failure.hint)
+        except BaseException as error:  # noqa: BLE001 -- raised again in the loop, which is the thread that may crash
+            run.crash = error
+        finally:
+            self._end(run)
+
+    def _on_pass(self, run: Run, made: Pass) -> None:
+        run.made = made
+        if not run.share.is_superseded and run.is_ordinary:
+            self._listeners.on_pass(made)
+
+    def _end(self, run: Run) -> None:
+        run.share.close()
+        with self._guard:
+            self._runs.remove(run)
+        if run.result is not None and run.result.outcomes:
+            summary = run.result.summary
+            get_log().info(
+                "pass_finished",
+                generation=run.desired.digest,
+                done=summary.done,
+                failed=summary.failed,
+                skipped=summary.skipped,
+                cancelled=summary.cancelled,
+                deferred=summary.deferred,
+                seconds=round(summary.seconds, 3),
+            )
+        run.ended.set()
+        self._on_end(run)
+
+
+def specs(desired: DesiredState) -> dict[str, Digest]:
+    """What a manifest wants to be here: each model with what it is made of."""
+    return {model.name: model.spec_digest for model in desired.models if model.state is not WantedState.ABSENT}
