@@ -25,8 +25,9 @@ from reconciler.world import World
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a handler did. ``bytes`` were downloaded, freed, hashed or loaded; ``is_skipped`` where it was already true.
+    """What a handler did. ``bytes`` were brought in, freed, hashed or loaded; ``is_skipped`` where it was already true.
 
+    ``network_bytes`` of them came over the network: they tell how fast that is.
     ``is_damaged`` marks a verify that found bad content: the bad copy was set aside and has to be repaired.
     """
 
@@ -35,6 +36,7 @@ class Done:
     message: str = ""
     is_skipped: bool = False
     is_damaged: bool = False
+    network_bytes: int = 0
 
 
 @dataclass(slots=True)

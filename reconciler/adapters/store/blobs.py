@@ -20,8 +20,11 @@ from reconciler.core.state import Digest, FileStat
 Finished = tuple[str, Digest, int]  # path below the root (or absolute), digest, size in bytes
 
 
-def commit_many(root: str, finished: Sequence[Finished]) -> tuple[FileStat, ...]:
+def commit_many(root: str, finished: Sequence[Finished], *, is_synced: bool = True) -> tuple[FileStat, ...]:
     """Make finished files blobs; one sync per folder touched. Stats in the order given.
+
+    Without ``is_synced`` the caller calls :func:`sync_blobs` for all of them before anything is recorded: many syncs
+    in a row cost one commit of the file system's journal, syncs in between cost one each.
 
     Raises:
         Failure: transient ``size_mismatch`` where a file is not as long as said (it is left where it is), or what the
@@ -29,8 +32,15 @@ def commit_many(root: str, finished: Sequence[Finished]) -> tuple[FileStat, ...]
     """
     with failing(f"cannot commit to the store {root}"), open_root(root) as root_fd:
         stats = tuple(_commit(root_fd, relative(root, path), digest, size) for path, digest, size in finished)
-        sync_blob_folders(root_fd, (digest for _, digest, _ in finished))
+        if is_synced:
+            sync_blob_folders(root_fd, (digest for _, digest, _ in finished))
         return stats
+
+
+def sync_blobs(root: str, digests: Iterable[Digest]) -> None:
+    """Make committed names durable."""
+    with failing(f"cannot sync the store {root}"), open_root(root) as root_fd:
+        sync_blob_folders(root_fd, digests)
 
 
 def _commit(root_fd: int, path: str, digest: Digest, size_bytes: int) -> FileStat:

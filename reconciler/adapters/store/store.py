@@ -3,7 +3,7 @@
 # ruff: noqa: PTH100, PTH119 -- paths are plain strings here, as the system calls want them
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from reconciler.adapters.store import blobs, hashing, intake, links, lock, place, quarantine, sweep, usage
 from reconciler.adapters.store import record as records
@@ -102,9 +102,13 @@ class Store:
 
     # --- blobs ---------------------------------------------------------------------------------------------------
 
-    def commit(self, partial_path: str, digest: Digest, size_bytes: int) -> FileStat:
-        """Make a finished file (verified and synced by its engine) a blob."""
-        return blobs.commit_many(self.root, [(partial_path, digest, size_bytes)])[0]
+    def commit(self, partial_path: str, digest: Digest, size_bytes: int, *, is_synced: bool = True) -> FileStat:
+        """Make a finished file (verified and synced by its engine) a blob; its name is durable where ``is_synced``."""
+        return blobs.commit_many(self.root, [(partial_path, digest, size_bytes)], is_synced=is_synced)[0]
+
+    def sync_blobs(self, digests: Iterable[Digest]) -> None:
+        """Make the names of blobs durable that were committed without."""
+        blobs.sync_blobs(self.root, digests)
 
     def commit_many(self, finished: Sequence[tuple[str, Digest, int]]) -> tuple[FileStat, ...]:
         """The same for many (path, digest, size), with one sync per folder."""
