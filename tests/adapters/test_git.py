@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from git_made import MANIFEST, Remote, git_server
+
 from reconciler.adapters.git import GitSource, split_ref, token_credential
 from reconciler.core.errors import Failure, FailureKind
 from reconciler.core.state import Credential, SecretReference

@@ -5,8 +5,8 @@ import subprocess
 import threading
 
 import pytest
-
 from git_made import MANIFEST, Remote, allowed_signers, clean_environment, git_server, signing_key
+
 from reconciler.adapters.git import GitSource, parse_address
 from reconciler.core.errors import Failure, FailureKind
 
