@@ -55,7 +55,7 @@ def nginx(root: Path, home: Path, *, limit_rate: str | None = None, extra: str =
     config.write_text(text if _is_root() is False else f"user root;{text}")
     process = subprocess.Popen([program, "-e", f"{home}/error.log", "-c", str(config)], stderr=subprocess.DEVNULL)
     try:
-        _wait_for(port, process)
+        wait_for(port, process, "nginx")
         yield Nginx(f"http://127.0.0.1:{port}", home)
     finally:
         process.terminate()
@@ -66,11 +66,12 @@ def _is_root() -> bool:
     return os.geteuid() == 0
 
 
-def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_for(port: int, process: "subprocess.Popen[bytes]", name: str) -> None:
+    """Return once something listens on ``port``."""
     for _ in range(200):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         if process.poll() is not None:
             break
         time.sleep(0.02)
-    raise AssertionError("nginx did not start")
+    raise AssertionError(f"{name} did not start")

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from conftest import MODEL, Answer, Context, Seen, Server, artifact
+from conftest import MODEL, Context, artifact
+from scripted import Answer, Seen, Server
 
 from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.sources.bucket import BucketSource, azure_source, gcs_source, s3_source

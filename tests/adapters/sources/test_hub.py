@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODEL, Context, Server, artifact
+from conftest import MODEL, Context, artifact
 from fixture_hub import Hub, Repo
+from scripted import Server
 
 from reconciler.adapters.sources.hub import HubSource, parse
 from reconciler.core.errors import Failure, FailureKind

@@ -1,19 +1,16 @@
 """oci, ollama: images that hold models, on Debian's docker-registry and on registries that misbehave."""
 
 import base64
-import hashlib
 import json
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODEL, Answer, Context, Seen, Server, artifact
+from conftest import MODEL, Context, artifact
+from docker_registry import IMAGE, TITLE, Files, Registry, docker_registry, sha
+from scripted import Answer, Seen, Server
 
 from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.sources.layers import read_layers
@@ -23,82 +20,15 @@ from reconciler.adapters.sources.registry_oci import OciSource
 from reconciler.core.errors import Failure, FailureKind
 from reconciler.core.state import Resolution, Role
 
-IMAGE = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
-TITLE = "org.opencontainers.image.title"
 FILEPATH = "org.cncf.model.filepath"
-Files = list[tuple[str, bytes, dict[str, str]]]  # media type, content, annotations
-
-
-def sha(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-class Registry:
-    """A running docker-registry, and how a publisher pushes to it."""
-
-    def __init__(self, netloc: str, client: Client) -> None:
-        self.netloc, self.client = netloc, client
-
-    def put_blob(self, repo: str, data: bytes) -> dict[str, Any]:
-        start = self.client.ask("POST", f"http://{self.netloc}/v2/{repo}/blobs/uploads/", body=b"")
-        place = start.headers["location"]
-        headers = [("content-type", "application/octet-stream")]
-        put = f"{place}{'&' if '?' in place else '?'}digest={sha(data)}"
-        assert self.client.ask("PUT", put, body=data, headers=headers).status == 201
-        return {"digest": sha(data), "size": len(data)}
-
-    def put_manifest(self, repo: str, tag: str, value: dict[str, Any]) -> str:
-        body = json.dumps(value).encode()
-        url = f"http://{self.netloc}/v2/{repo}/manifests/{tag}"
-        answer = self.client.ask("PUT", url, body=body, headers=[("content-type", value["mediaType"])])
-        assert answer.status == 201, answer.body
-        return sha(body)
-
-    def push(self, repo: str, tag: str, files: Files, media: str = IMAGE) -> str:
-        config = {"mediaType": "application/vnd.oci.empty.v1+json", **self.put_blob(repo, b"{}")}
-        layers = [{"mediaType": kind, **self.put_blob(repo, data), "annotations": notes} for kind, data, notes in files]
-        return self.put_manifest(
-            repo, tag, {"schemaVersion": 2, "mediaType": media, "config": config, "layers": layers}
-        )
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory, client: Client) -> Iterator[Registry]:
-    program = shutil.which("docker-registry")
-    if program is None:
-        pytest.skip("no docker-registry here")
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        netloc = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = folder / "config.yml"
-    config.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-        f"http: {{addr: '{netloc}'}}\n"
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
-    try:
-        _wait(netloc, process)
-        yield Registry(netloc, client)
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait(netloc: str, process: "subprocess.Popen[bytes]") -> None:
-    host, port = netloc.split(":")
-    for _ in range(200):
-        assert process.poll() is None
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError("the registry does not start")
+    with docker_registry(tmp_path_factory.mktemp("registry"), client) as running:
+        yield running
 
 
 def resolve(context: Context, url: str, given: dict[str, Any] | None = None, **model: Any) -> Resolution:

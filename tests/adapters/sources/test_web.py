@@ -1,7 +1,8 @@
 """https and http: sizes are asked for honestly, statuses become reasons."""
 
 import pytest
-from conftest import MODEL, Context, Seen, Server, artifact
+from conftest import MODEL, Context, artifact
+from scripted import Seen, Server
 
 from reconciler.adapters.sources.web import WebSource
 from reconciler.core.errors import Failure, FailureKind

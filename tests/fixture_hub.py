@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from conftest import Answer, Seen
+from scripted import Answer, Seen
 
 LFS_BYTES = 1000
 
