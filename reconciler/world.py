@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,6 @@ from reconciler.core.ports import (
     Extractor,
     Fetcher,
     FormatReader,
-    FormatReport,
     HttpClient,
     Runtime,
     RuntimeFactory,
@@ -44,7 +43,6 @@ from reconciler.core.state import (
 if TYPE_CHECKING:
     from reconciler.adapters.fetch import Engine
 
-Pairs = Sequence[tuple[str, str]]
 STORE_FOLDER = "reconciler"
 
 
@@ -59,6 +57,8 @@ class Context:
 
     def credentials(self, url: str) -> tuple[tuple[str, str], ...]:
         """The headers for this URL's host; secrets are read here, at the moment of use."""
+        if not self.network.credentials:
+            return ()
         from reconciler.adapters.sources.credentials import headers_for  # noqa: PLC0415 -- only where a secret is used
 
         return headers_for(url, self.network.credentials, self.environment)
@@ -128,11 +128,11 @@ class World:
         return Context(self._engine(desired.network).client, self.environment, cancel, desired.network)
 
     def _engine(self, network: NetworkPolicy) -> "Engine":
-        from reconciler.adapters.fetch import Engine, Settings  # noqa: PLC0415 -- network code, where it is used
-
         with self._guard:
             engine = self._engines.get(network)
             if engine is None:
+                from reconciler.adapters.fetch import Engine, Settings  # noqa: PLC0415 -- only where bytes are missing
+
                 engine = Engine(
                     Settings(
                         bandwidth_bytes=network.bandwidth_bytes_per_s,
@@ -143,26 +143,6 @@ class World:
                 )
                 self._engines[network] = engine
             return engine
-
-    # --- content -------------------------------------------------------------------------------------------------
-
-    def check_format(self, pairs: Pairs, declared: str, *, allow_unsafe: bool) -> FormatReport:
-        """Refuse content that is not what is declared, or holds a pickle."""
-        from reconciler.adapters import formats  # noqa: PLC0415 -- many readers, needed only for new bytes
-
-        return formats.check(pairs, declared, allow_unsafe=allow_unsafe, readers=(*self.formats, *formats.BUILTIN))
-
-    def read_format(self, pairs: Pairs) -> FormatReport:
-        """What content is, without judging it."""
-        from reconciler.adapters import formats  # noqa: PLC0415
-
-        return formats.read_folder(pairs, (*self.formats, *formats.BUILTIN))
-
-    def extractor(self, path: str, name: str, *, is_forced: bool) -> Extractor | None:
-        """Who unpacks this file, by content first; None where ``extract: auto`` leaves it as it is."""
-        from reconciler.adapters.archives import BUILTIN, recognise  # noqa: PLC0415
-
-        return recognise(path, name, extractors=(*self.archives, *BUILTIN), is_forced=is_forced)
 
     # --- runtimes ------------------------------------------------------------------------------------------------
 

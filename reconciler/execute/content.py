@@ -9,9 +9,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reconciler.adapters import archives, formats
 from reconciler.adapters.ledger import FileRow
 from reconciler.core.errors import Failure
-from reconciler.core.ports import FormatReport
+from reconciler.core.ports import Extractor, FormatReport
 from reconciler.core.state import Artifact, DesiredModel, ExtractMode
 from reconciler.execute.work import Work
 
@@ -63,11 +64,12 @@ def judge_model(work: Work, model: DesiredModel, rows: Sequence[FileRow]) -> Fin
 def _check(
     work: Work, model: DesiredModel, pairs: list[tuple[str, str]], declared: str, *, is_proven: bool
 ) -> FormatReport:
+    readers = (*work.world.formats, *formats.BUILTIN)
     try:
-        return work.world.check_format(pairs, declared, allow_unsafe=model.allow_unsafe)
+        return formats.check(pairs, declared, allow_unsafe=model.allow_unsafe, readers=readers)
     except Failure as failure:
         if failure.reason == "wrong_format" and declared in _LENIENT and is_proven:
-            return work.world.read_format(pairs)
+            return formats.read_folder(pairs, readers)
         raise
 
 
@@ -75,4 +77,10 @@ def is_archive(work: Work, model: DesiredModel, path: str, name: str) -> bool:
     """Whether the manifest and the content say that this file is to be unpacked."""
     if model.extract is ExtractMode.NEVER:
         return False
-    return work.world.extractor(path, name, is_forced=model.extract is ExtractMode.ALWAYS) is not None
+    return extractor_of(work, path, name, is_forced=model.extract is ExtractMode.ALWAYS) is not None
+
+
+def extractor_of(work: Work, path: str, name: str, *, is_forced: bool) -> Extractor | None:
+    """Who unpacks this file, by content first; None where ``extract: auto`` leaves it as it is."""
+    known = (*work.world.archives, *archives.BUILTIN)
+    return archives.recognise(path, name, extractors=known, is_forced=is_forced)

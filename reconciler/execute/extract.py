@@ -12,9 +12,12 @@ from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_collisions
 from reconciler.core.ports import Member, Progress
 from reconciler.core.state import DesiredModel, Digest, ExtractMode, FileStat, Role
-from reconciler.execute.content import is_archive, judge_member, judge_model
+from reconciler.execute.content import extractor_of, is_archive, judge_member, judge_model
 from reconciler.execute.placing import Revision, place, require_blobs
 from reconciler.execute.work import Done, Work
+
+# The content is what it is: keeping the archive would only take room. Too large may be mere lack of room.
+_BAD_FOR_EVER = frozenset({"archive_unsafe", "archive_damaged", "archive_truncated", "archive_encrypted"})
 
 
 def extract(action: Action, work: Work) -> Done:
@@ -107,7 +110,7 @@ def _place_members(  # noqa: PLR0913, PLR0917 -- the parts of one placing, named
 
 def _unpack_one(work: Work, model: DesiredModel, row: FileRow, stage: str) -> tuple[Member, ...]:
     path = work.world.store.blob_path(row.digest)
-    extractor = work.world.extractor(path, row.path, is_forced=True)
+    extractor = extractor_of(work, path, row.path, is_forced=True)
     if extractor is None:
         raise permanent("not_an_archive", f"{row.path} cannot be extracted")
 
@@ -119,8 +122,8 @@ def _unpack_one(work: Work, model: DesiredModel, row: FileRow, stage: str) -> tu
             path, stage, limit_bytes=work.room_bytes(), progress=tell, cancel=work.cancel_of(model.name)
         )
     except Failure as failure:
-        if failure.reason.startswith("archive_") and not work.is_referenced(row.digest, except_model=model.name):
-            work.world.store.remove_blob(row.digest)  # its content is what it is: keeping it would only take room
+        if failure.reason in _BAD_FOR_EVER and not work.is_referenced(row.digest, except_model=model.name):
+            work.world.store.remove_blob(row.digest)
         raise
 
 
