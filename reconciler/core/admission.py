@@ -111,7 +111,7 @@ def _keep(level: Sequence[Seat], balance: _Balance) -> None:
             continue
         digests = held(seat.stored)
         cost = balance.cost(digests)
-        seat.is_kept = seat.is_forced or balance.actual + cost <= balance.limit
+        seat.is_kept = seat.is_forced or not cost or balance.actual + cost <= balance.limit
         if seat.is_kept:
             balance.take(seat.model.name, cost, digests)
 
@@ -119,11 +119,12 @@ def _keep(level: Sequence[Seat], balance: _Balance) -> None:
 def _bring(seat: Seat, balance: _Balance) -> None:
     """What is to come takes its place, where there is one."""
     need = seat.need
-    if need is None or seat.is_stuck:
+    is_losing = seat.stored is not None and not seat.is_kept
+    if need is None or seat.is_stuck or (is_losing and not need.is_new):
         seat.is_admitted = False
         return
     keys = [*need.keeps, *(key for key, _ in need.arrivals)]
-    cost = balance.cost(need.keeps, need.arrivals)
+    cost = balance.cost(need.keeps, need.arrivals if seat.gate is None else need.still_to_come)
     leaving = () if need.replaces is None or not seat.is_kept else _leaving(need.replaces, need)
     gain = balance.gain(leaving)
     has_room = not cost or balance.reserved - gain + cost <= balance.limit

@@ -13,8 +13,7 @@ from reconciler.core.eviction import Candidate, is_expired, leftovers, of_model,
 from reconciler.core.inventory import Inventory, held
 from reconciler.core.schedule import Schedule, Scheduler
 from reconciler.core.space import Holdings, limit_bytes
-from reconciler.core.state import CachePolicy, Digest, PartialFact, StoredModel
-from reconciler.core.targets import target_files
+from reconciler.core.state import CachePolicy, Digest, StoredModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +59,12 @@ def _attempt(seats: Sequence[Seat], departures: Departures, cache: CachePolicy, 
     """One admission and the schedule it leads to."""
     limit = limit_bytes(cache, inventory.observed)
     used = inventory.observed.store.used_bytes
-    stale = stale_partials(seats, inventory)
     leaving = _leaving(departures, cache)
-    immovable, fixed = _immovable(seats, leaving, stale, inventory)
+    waiting = wanted_partials((seat for seat in seats if seat.is_reserving), inventory)
+    immovable, fixed = _immovable(seats, leaving, waiting, inventory)
     admit(seats, inventory, limit, immovable, fixed)
+    coming = wanted_partials((seat for seat in seats if seat.is_arriving), inventory)
+    stale = [partial for partial in inventory.observed.store.partials if partial.key not in waiting | coming]
     holdings = Holdings(inventory)
     orphans = holdings.orphans()
     for digest in orphans:
@@ -87,18 +88,13 @@ def _attempt(seats: Sequence[Seat], departures: Departures, cache: CachePolicy, 
     return scheduler.bring(arriving)
 
 
-def stale_partials(seats: Iterable[Seat], inventory: Inventory) -> list[PartialFact]:
-    """Unfinished downloads that no wanted model would carry on."""
+def wanted_partials(seats: Iterable[Seat], inventory: Inventory) -> frozenset[str]:
+    """Keys of the unfinished downloads that these models carry on."""
     if not inventory.observed.store.partials:
-        return []
-    wanted = set()
-    for seat in seats:
-        if seat.need is not None:
-            for file in (*seat.need.fetch, *target_files(seat.model, inventory)):
-                partial = inventory.partial_of(seat.model.name, file)
-                if partial is not None:
-                    wanted.add(partial.key)
-    return [partial for partial in inventory.observed.store.partials if partial.key not in wanted]
+        return frozenset()
+    files = ((seat.model.name, file) for seat in seats if seat.need is not None for file in seat.need.fetch)
+    found = (inventory.partial_of(name, file) for name, file in files)
+    return frozenset(partial.key for partial in found if partial is not None)
 
 
 def _leaving(departures: Departures, cache: CachePolicy) -> list[Candidate]:
@@ -133,7 +129,7 @@ def _refused(seats: Iterable[Seat], unloading: frozenset[str]) -> list[Candidate
 
 
 def _immovable(
-    seats: Iterable[Seat], leaving: Iterable[Candidate], stale: Iterable[PartialFact], inventory: Inventory
+    seats: Iterable[Seat], leaving: Iterable[Candidate], waiting: frozenset[str], inventory: Inventory
 ) -> tuple[int, list[Digest]]:
     """Bytes that stay whatever is decided, and the blobs among them that no seat accounts for."""
     movable = {stored.name for seat in seats if (stored := seat.stored) is not None}
@@ -145,8 +141,9 @@ def _immovable(
         for digest in held(stored)
     }
     loose = sum(size for digest, size in inventory.allocated.items() if digest not in fixed)
-    stale_bytes = sum(partial.allocated_bytes for partial in stale)
-    return inventory.observed.store.used_bytes - loose - stale_bytes, sorted(fixed)
+    partials = inventory.observed.store.partials
+    loose += sum(partial.allocated_bytes for partial in partials if partial.key not in waiting)
+    return inventory.observed.store.used_bytes - loose, sorted(fixed)
 
 
 _Urgent = list[tuple[list[Candidate], str, Cause]]

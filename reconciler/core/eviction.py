@@ -81,8 +81,8 @@ def of_model(stored: StoredModel, detail: str, *, is_wanted: bool = False, after
     )
 
 
-def of_revision(stored: StoredModel, after: tuple[str, ...] = ()) -> Candidate:
-    """A superseded revision."""
+def of_revision(stored: StoredModel, after: tuple[str, ...] = (), replaced_at: float = 0.0) -> Candidate:
+    """A superseded revision; it was needed until it was replaced."""
     return Candidate(
         stored.name,
         "revision",
@@ -91,7 +91,7 @@ def of_revision(stored: StoredModel, after: tuple[str, ...] = ()) -> Candidate:
         stored=stored,
         detail="superseded",
         after=after,
-        last_needed_at=max(stored.last_used, stored.installed_at),
+        last_needed_at=max(stored.last_used, stored.installed_at, replaced_at),
     )
 
 
@@ -124,8 +124,17 @@ def leftovers(
     return [
         *(of_partial(partial) for partial in sorted(stale, key=lambda partial: (partial.modified_at, partial.key))),
         *(of_blob(blob) for blob in sorted(blobs, key=lambda blob: (blob.modified_at, blob.digest))),
-        *(of_revision(stored) for stored in sorted(revisions, key=policy_key(cache.policy)) if not stored.in_use),
+        *(
+            of_revision(stored, replaced_at=_installed_at(stored.name, inventory))
+            for stored in sorted(revisions, key=policy_key(cache.policy))
+            if not stored.in_use
+        ),
     ]
+
+
+def _installed_at(name: str, inventory: Inventory) -> float:
+    current = inventory.current.get(name)
+    return current.installed_at if current is not None else 0.0
 
 
 def is_expired(candidate: Candidate, cache: CachePolicy, now: float) -> bool:

@@ -86,7 +86,7 @@ def wishes(
             else (stored.priority if stored and stored.priority is not None else Priority.NORMAL)
         )
         is_held = is_left_out or (stored is not None and stored.in_use) or _is_unload_failing(stored, inventory)
-        is_leaving = name not in wanted or name in (evicted or ())
+        is_leaving = is_loaded and (name not in wanted or name in (evicted or ()))
         size = memory_bytes(name, model, stored, inventory)
         loads.append(Load(name, priority, size, is_loaded, is_held, is_leaving))
     return loads, deferred
@@ -153,7 +153,8 @@ def plan_loading(
         if policy is not None:
             loading.after.append(load_action(name, by_name[name].bytes, reason, cause, spec, policy))
     for seat in seats:
-        if policy is not None and seat.model.name in verdict.stay and is_reloaded(seat):
+        is_wanted = wants_loaded(seat.model.name, seat.model, inventory)
+        if policy is not None and is_wanted and seat.model.name in verdict.stay and is_reloaded(seat):
             name, size = seat.model.name, by_name[seat.model.name].bytes
             cause = Cause.INTENT if seat.need and seat.need.is_new else Cause.DRIFT
             old = seat.stored.spec_digest if seat.stored else Digest("")

@@ -97,6 +97,7 @@ def decide(loads: Iterable[Load], memory: MemoryFacts, policy: MemoryPolicy) -> 
     ordered = sorted(loads, key=lambda load: (not load.is_in_use, -load.priority, not load.is_loaded, load.name))
     total = memory.available_bytes + sum(load.bytes for load in ordered if load.is_loaded)
     budget = policy.budget.of(memory.total_bytes) if policy.budget is not None else total
+    relieved = memory.available_bytes + sum(load.bytes for load in ordered if load.is_leaving and not load.is_in_use)
     stay, load_names, unload, refused = set(), [], [], []
     taken = 0
     for load in ordered:
@@ -104,7 +105,7 @@ def decide(loads: Iterable[Load], memory: MemoryFacts, policy: MemoryPolicy) -> 
             unload.append((load.name, "not_wanted_loaded"))
             continue
         room = min(budget, total - _margin(load, policy)) - taken
-        squeeze = _is_squeezed(load, memory, policy)
+        squeeze = _is_squeezed(load, relieved, policy)
         is_held = load.is_loaded and (
             load.is_in_use or (load.priority is Priority.CRITICAL and load.bytes <= budget - taken)
         )
@@ -127,11 +128,11 @@ def _margin(load: Load, policy: MemoryPolicy) -> int:
     return bound if load.is_loaded else int(bound * HYSTERESIS)
 
 
-def _is_squeezed(load: Load, memory: MemoryFacts, policy: MemoryPolicy) -> bool:
+def _is_squeezed(load: Load, available_bytes: int, policy: MemoryPolicy) -> bool:
     """Whether the present pressure says that this model goes, or does not come."""
     if load.is_in_use or load.priority is Priority.CRITICAL:
         return False
     slack = 1.0 if load.is_loaded else HYSTERESIS
-    if memory.available_bytes < policy.critical_bytes * slack:
+    if available_bytes < policy.critical_bytes * slack:
         return True
-    return load.priority is Priority.LOW and memory.available_bytes < policy.warning_bytes * slack
+    return load.priority is Priority.LOW and available_bytes < policy.warning_bytes * slack

@@ -109,6 +109,15 @@ def seat_of(model: DesiredModel, desired: DesiredState, inventory: Inventory, re
         seat.gate = failure_gate(model.name, model.spec_digest, inventory, steps_of(need))
         if seat.gate is None and request.only and model.name not in request.only:
             seat.gate = Deferred(model.name, OTHERS_ONLY, "it has work to do, but it was not asked for")
+        if (
+            seat.gate is None
+            and need.is_new
+            and stored is not None
+            and stored.in_use
+            and inventory.is_loaded(model.name)
+        ):
+            message = "the loaded revision is in use; the new one comes when it is free"
+            seat.gate = Deferred(model.name, "in_use", message)
         seat.gate = seat.gate or network_gate(need, desired.network, inventory, request)
         is_given_up = seat.gate is not None and (
             (seat.gate.is_failed and seat.gate.retry_at is None)

@@ -57,6 +57,7 @@ class Scheduler:
 
     def __init__(self, holdings: Holdings, line: Sequence[Candidate], *, limit: int, used: int) -> None:
         self._holdings = holdings
+        self._candidates = tuple(line)
         self._line = list(line)
         self._scores = {candidate.id: float(place) for place, candidate in enumerate(line)}
         self._limit = limit
@@ -69,16 +70,20 @@ class Scheduler:
         self._waiting: list[Candidate] = []  # revisions that become superseded once their successor is placed
         self._temporary: list[tuple[int, str]] = []  # bytes that go once the action of this id is done
         self._released: tuple[str, ...] = ()
+        self._is_relieving = False
         self._arrived: set[str] = set()
-        self._evictable = self._all_evictable(self._line)
+        self._evictable = 0
+        self._line_up(self._line)
 
     def evict_now(self, candidates: Iterable[Candidate], reason: str, cause: Cause) -> None:
         """Evict these whether or not room is needed."""
         ids = tuple(self._evict(candidate, reason, cause, ()) for candidate in candidates)
         self._batch = ids or self._batch
+        self._line_up(self._candidates)
 
     def relieve(self) -> None:
         """Come below the limit, as far as what may leave allows."""
+        self._is_relieving = True
         self._make_room(0, "over_limit")
 
     def bring(self, seats: Sequence[Seat]) -> Schedule:
@@ -89,6 +94,9 @@ class Scheduler:
             if len(left) == len(queue):
                 break
             queue = left
+        if self._is_relieving and self._current > self._limit:
+            self._let_go([*self._waiting, *self._line])
+            self._make_room(0, "over_limit")
         temporary = sum(size for size, _ in self._temporary)
         return Schedule(tuple(self._steps), tuple(queue), self._peak, self._current - temporary)
 
@@ -96,8 +104,8 @@ class Scheduler:
         need = seat.need
         if need is None:
             return True
-        coming = {key: size for key, size in need.arrivals if key not in self._arrived}
-        needed = sum(coming.values()) + need.temporary_bytes
+        coming = {key: size for key, size in need.still_to_come if key not in self._arrived}
+        needed = sum(coming.values()) + need.temporary_to_come
         if needed and not self._is_feasible(needed):
             return False
         after = self._room_for(needed) if needed else ()
@@ -123,8 +131,7 @@ class Scheduler:
         is_gone = any(isinstance(step, Eviction) and step.candidate.stored is need.replaces for step in self._steps)
         if is_gone:
             return
-        self._line = [candidate for candidate in self._line if candidate.stored is not need.replaces]
-        self._evictable = self._all_evictable(self._line)
+        self._line_up([candidate for candidate in self._line if candidate.stored is not need.replaces])
         self._waiting.append(of_revision(need.replaces, after=(last,)))
 
     def _is_feasible(self, needed: int) -> bool:
@@ -135,14 +142,17 @@ class Scheduler:
             return False
         line = [*self._waiting, *self._line]
         temporary = sum(size for size, _ in self._temporary)
-        evictable = self._all_evictable(line)
-        if self._current - temporary + needed - evictable > self._limit:
+        if self._current - temporary + needed - self._all_evictable(line) > self._limit:
             return False
-        self._released = (*self._released, *(id_ for _, id_ in self._temporary))
-        self._current -= temporary
-        self._line, self._evictable = line, evictable
-        self._waiting, self._temporary = [], []
+        self._let_go(line)
         return True
+
+    def _let_go(self, line: Sequence[Candidate]) -> None:
+        """From here on, wait until what is temporary has gone; ``line`` is who may leave then."""
+        self._released = (*self._released, *(id_ for _, id_ in self._temporary))
+        self._current -= sum(size for size, _ in self._temporary)
+        self._waiting, self._temporary = [], []
+        self._line_up(line)
 
     def _room_for(self, needed: int) -> tuple[str, ...]:
         """Ids of what must be done before ``needed`` bytes may come."""
@@ -170,4 +180,10 @@ class Scheduler:
 
     def _all_evictable(self, line: Sequence[Candidate]) -> int:
         own = sum(candidate.own_bytes for candidate in line)
-        return own + self._holdings.freed_by_all(candidate.digests for candidate in line)
+        return own + self._holdings.bytes_of(self._holdings.freed_by_all(candidate.digests for candidate in line))
+
+    def _line_up(self, line: Sequence[Candidate]) -> None:
+        """Keep the candidates that can free something: all of whose holders may leave."""
+        free = self._holdings.freed_by_all(candidate.digests for candidate in line)
+        self._line = [each for each in line if each.own_bytes or not free.isdisjoint(each.digests)]
+        self._evictable = self._all_evictable(self._line)

@@ -46,12 +46,14 @@ class Holdings:
                 freed += self._allocated.get(digest, 0)
         return freed
 
-    def freed_by_all(self, groups: Iterable[Iterable[Digest]]) -> int:
-        """What releasing all these holders would free; nothing is changed."""
+    def freed_by_all(self, groups: Iterable[Iterable[Digest]]) -> frozenset[Digest]:
+        """The blobs that would be freed if all these holders let go; nothing is changed."""
         releases: dict[Digest, int] = {}
         for digests in groups:
             for digest in digests:
                 releases[digest] = releases.get(digest, 0) + 1
-        return sum(
-            self._allocated.get(digest, 0) for digest, count in releases.items() if self._holders[digest] == count
-        )
+        return frozenset(digest for digest, count in releases.items() if self._holders[digest] == count)
+
+    def bytes_of(self, digests: Iterable[Digest]) -> int:
+        """What these blobs take on disk."""
+        return sum(self._allocated.get(digest, 0) for digest in digests)

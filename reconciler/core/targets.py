@@ -27,6 +27,7 @@ ARCHIVE_SUFFIXES = (
     *(".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tzst"),
     *(".gz", ".bz2", ".xz", ".zst"),  # also .tar.gz and its kin, and single compressed files
 )
+TEMPORARY = "temporary"
 _BAD = (Condition.MISSING, Condition.DAMAGED)
 
 
@@ -41,9 +42,10 @@ class Need:
         fetch: files that come over the network; ``copy`` from elsewhere on this machine; ``relink`` are in the store.
         verify / place: stored files without proof; stored files whose blob is good and whose place is not.
         links: declared links to make; ``blocked_links`` are places where something foreign stands.
-        arrivals: room to come, by blob, so that what two models share is counted once.
+        arrivals: room that the finished files take, by blob, so that what two models share is counted once.
         temporary_bytes: room needed only until the model is placed.
-        keeps: digests in the store that the finished model uses.
+        on_disk: what unfinished downloads take already, by the same keys; ``TEMPORARY`` for what is needed meanwhile.
+        keeps: digests in the store that the finished model uses; also of bad copies, which go on taking room.
         network_bytes: left to download; ``size_bytes`` the whole of what is missing.
         message: what a source answered where it could not tell what the model is made of.
     """
@@ -62,6 +64,7 @@ class Need:
     blocked_links: tuple[str, ...] = ()
     arrivals: tuple[tuple[str, int], ...] = ()
     temporary_bytes: int = 0
+    on_disk: tuple[tuple[str, int], ...] = ()
     keeps: tuple[Digest, ...] = ()
     network_bytes: int | None = 0
     size_bytes: int | None = 0
@@ -76,6 +79,19 @@ class Need:
     def is_network_needed(self) -> bool:
         """Whether bytes must come from another machine."""
         return any(not is_local(artifact) for artifact in self.fetch)
+
+    @property
+    def still_to_come(self) -> tuple[tuple[str, int], ...]:
+        """``arrivals`` without what is on disk already."""
+        if not self.on_disk:
+            return self.arrivals
+        on_disk = dict(self.on_disk)
+        return tuple((key, max(0, size - on_disk.get(key, 0))) for key, size in self.arrivals)
+
+    @property
+    def temporary_to_come(self) -> int:
+        """``temporary_bytes`` without what is on disk already."""
+        return max(0, self.temporary_bytes - dict(self.on_disk).get(TEMPORARY, 0))
 
     @property
     def room_bytes(self) -> int:
@@ -124,6 +140,8 @@ def is_satisfying(model: DesiredModel, stored: StoredModel, files: tuple[Artifac
     required = [file for file in files if not file.optional]
     if is_rebuilt:
         return bool(required) and all(_agrees(file, by_path.get(file.path)) for file in required)
+    if not by_path.keys() <= {file.path for file in files}:
+        return False  # it has files that are not asked for any more
     return bool(required) and all(
         file.digest is not None and file.path in by_path and by_path[file.path].digest == file.digest
         for file in required
@@ -157,11 +175,12 @@ def _bring(model: DesiredModel, inventory: Inventory, stored: StoredModel | None
     if not fetch and stored is None:
         reason = "local_copy" if copy else "blob_in_store"
     arrivals = tuple(_arrivals(model.name, (*fetch, *copy), inventory))
+    on_disk = tuple(_on_disk(model.name, fetch, inventory))
     temporary = 0
     if is_extracted:
-        archive_bytes = sum(size for _, size in arrivals)
+        temporary = sum(size for _, size in arrivals)
         whole = sum(_blocks(file.size_bytes or 0, inventory) for file in files)
-        arrivals, temporary = ((f"{model.name}/", whole),), archive_bytes
+        arrivals, on_disk = ((f"{model.name}/", whole),), ((TEMPORARY, sum(size for _, size in on_disk)),)
     resolution = inventory.resolutions.get((model.name, model.spec_digest))
     return Need(
         model,
@@ -176,7 +195,8 @@ def _bring(model: DesiredModel, inventory: Inventory, stored: StoredModel | None
         blocked_links=() if stored is None else _link_work(model, stored)[1],
         arrivals=arrivals,
         temporary_bytes=temporary,
-        keeps=tuple(dict.fromkeys(file.digest for file in relink if file.digest)),
+        on_disk=on_disk,
+        keeps=tuple(dict.fromkeys(file.digest for file in files if file.digest in inventory.allocated)),
         network_bytes=_network_bytes(model.name, fetch, inventory),
         size_bytes=_total(file.size_bytes for file in (*fetch, *copy)),
         message="" if resolution is None else resolution.message,
@@ -199,6 +219,9 @@ def _mend(model: DesiredModel, inventory: Inventory, stored: StoredModel) -> Nee
     wanted = files if is_extracted else tuple(_artifact_of(file, files) for file in bad)
     fetch, copy, relink = _sorted_by_origin(wanted, inventory)
     archive_bytes = sum(size for _, size in _arrivals(model.name, (*fetch, *copy), inventory)) if is_extracted else 0
+    on_disk = tuple(_on_disk(model.name, fetch, inventory))
+    if is_extracted:
+        on_disk = ((TEMPORARY, sum(size for _, size in on_disk)),)
     good_bytes = sum(_blocks(file.size_bytes, inventory) for file in stored.files if file not in bad)
     return Need(
         model,
@@ -212,7 +235,8 @@ def _mend(model: DesiredModel, inventory: Inventory, stored: StoredModel) -> Nee
         place=() if is_extracted else place,
         links=links,
         blocked_links=blocked,
-        arrivals=tuple(_repairs(model.name, bad, inventory, resumes=not is_extracted)),
+        arrivals=tuple(_repairs(model.name, bad, inventory)),
+        on_disk=on_disk,
         temporary_bytes=archive_bytes + good_bytes if is_extracted else 0,
         network_bytes=_network_bytes(model.name, fetch, inventory),
         size_bytes=_total(file.size_bytes for file in (*fetch, *copy)),
@@ -255,19 +279,25 @@ def _arrivals(name: str, files: Iterable[Artifact], inventory: Inventory) -> Ite
         size = file.size_bytes
         if size is None and file.digest in inventory.copies:
             size = inventory.copies[file.digest].size_bytes
-        partial = inventory.partial_of(name, file)
-        on_disk = partial.allocated_bytes if partial else 0
-        yield file.digest or f"{name}/{file.path}", max(0, _blocks(size or 0, inventory) - on_disk)
+        yield _arrival_key(name, file.path, file.digest), _blocks(size or 0, inventory)
 
 
-def _repairs(name: str, bad: list[StoredFile], inventory: Inventory, *, resumes: bool) -> Iterator[tuple[str, int]]:
+def _repairs(name: str, bad: list[StoredFile], inventory: Inventory) -> Iterator[tuple[str, int]]:
     """Room for good copies. A bad one is set aside and goes on taking room, so nothing is gained by it."""
     for file in bad:
-        artifact = Artifact(file.path, (), file.digest, file.size_bytes)
-        partial = inventory.partial_of(name, artifact) if resumes else None
-        on_disk = partial.allocated_bytes if partial else 0
-        key = f"repair:{file.digest or name + '/' + file.path}"
-        yield key, max(0, _blocks(file.size_bytes, inventory) - on_disk)
+        yield _arrival_key(name, file.path, file.digest), _blocks(file.size_bytes, inventory)
+
+
+def _on_disk(name: str, fetch: Iterable[Artifact], inventory: Inventory) -> Iterator[tuple[str, int]]:
+    for file in fetch:
+        partial = inventory.partial_of(name, file)
+        if partial is not None:
+            yield _arrival_key(name, file.path, file.digest), partial.allocated_bytes
+
+
+def _arrival_key(name: str, path: str, digest: Digest | None) -> str:
+    """Names bytes that come, so that they are counted once however many models wait for them."""
+    return f"bring:{digest or f'{name}/{path}'}"
 
 
 def _blocks(size_bytes: int, inventory: Inventory) -> int:

@@ -133,7 +133,7 @@ def _from_store(
         return
     is_same = model is None or stored.spec_digest == model.spec_digest
     revision = "" if is_same else ", made from another spec than the manifest's"
-    yield Link("store", f"in the store with {format_size(stored_bytes(stored))}{revision}")
+    yield Link("store", f"in the store, {format_size(stored_bytes(stored))} on the disk{revision}")
     bad = [file for file in stored.files if file.condition is not Condition.INTACT]
     for file in bad[:5]:
         yield Link("file", f"{file.path} is {file.condition.value}{': ' + file.detail if file.detail else ''}")
