@@ -107,13 +107,24 @@ class Log:
         self._format = "console"
         self._colour = False
         self._write: Write | None = None
+        self._told: frozenset[str] = frozenset()
         self._bound: Any = None
 
     def configure(
-        self, *, level: Level = Level.WARNING, fmt: str = "console", colour: bool = False, write: Write | None = None
+        self,
+        *,
+        level: Level = Level.WARNING,
+        fmt: str = "console",
+        colour: bool = False,
+        write: Write | None = None,
+        told: frozenset[str] = frozenset(),
     ) -> None:
-        """Set what is written and how: ``fmt`` is console or json; ``write`` takes whole lines (default: stderr)."""
+        """Set what is written and how: ``fmt`` is console or json; ``write`` takes whole lines (default: stderr).
+
+        Events of ``told`` are not written: somebody tells them in other words.
+        """
         with self._lock:
+            self._told = told
             self._level, self._format, self._colour, self._write = level, fmt, colour, write
             self._bound = None
 
@@ -141,7 +152,7 @@ class Log:
         unknown = keys.keys() - EVENTS[event]  # an unknown event is a KeyError
         if unknown:
             raise KeyError(f"the log event {event} has no key {', '.join(sorted(unknown))}")
-        if level < self._level:
+        if level < self._level or event in self._told:
             return
         values = {key: scrub(value) if isinstance(value, str) else value for key, value in keys.items()}
         with self._lock:

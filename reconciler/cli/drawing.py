@@ -27,6 +27,7 @@ _SPARE = 3  # columns left free at the right: room for ^C
 _GAP = 2
 _BAR = 20
 _FEWEST_NAME = 8
+_SHORT_NAME = 24
 _USUAL = {"share": 4, "bytes": 13, "left": 11, "rate": 9, "stage": 11}  # cells wide at least, so that nothing jumps
 _BY_WORTH = ("share", "bytes", "left", "rate", "stage", "bar")
 _IN_ORDER = ("bar", "share", "bytes", "rate", "left", "stage")
@@ -52,7 +53,9 @@ def frame(models: list[Line], total: Line, width: int, rows: int) -> RenderableT
 def _table(lines: list[Line], width: int) -> Table:
     cells = [_cells(line) for line in lines]
     longest = max([cells_wide(clean(line.name)) for line in lines] + [_FEWEST_NAME])
+    spare = width - sum(_USUAL.values()) - _BAR - _GAP * len(_BY_WORTH)
     name = min(longest, max(_FEWEST_NAME, width // 3))
+    name = min(name, max(spare, _SHORT_NAME))  # a long name gives way to the bar
     taken = _columns(cells, width - name)
     table = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
     table.add_column(style=_STYLES["name"], width=name, no_wrap=True, overflow="ellipsis")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reconciler.library import Reconciler
 
 _EXITS = {Stop.INTERRUPTED: Exit.INTERRUPTED, Stop.TERMINATED: Exit.TERMINATED}
+_TOLD = frozenset({"action_failed"})  # by the line of the outcome
 NO_MANIFEST = "manifest_missing"  # the reason of load_manifest where no default place holds one
 
 
@@ -59,13 +60,20 @@ def opened(settings: Settings, desired: DesiredState | None = None) -> Iterator[
         yield reconciler
 
 
-def configure_log(settings: Settings, default: str = "warning", write: Callable[[str], None] | None = None) -> None:
-    """Logs as the options say."""
+def configure_log(
+    settings: Settings,
+    default: str = "warning",
+    write: Callable[[str], None] | None = None,
+    told: frozenset[str] = frozenset(),
+) -> None:
+    """Logs as the options say; ``told`` is left out unless logs of a level or a form were asked for."""
+    is_default = settings.level_name("") == "" and settings.format_name() == "console"
     get_log().configure(
         level=Level[settings.level_name(default).upper()],
         fmt=settings.format_name(),
         colour=ink_for(settings, sys.stderr).colour,
         write=write,
+        told=told if is_default else frozenset(),
     )
 
 
@@ -81,8 +89,7 @@ def run_apply(
     """Apply, show progress meanwhile and the result afterwards; the exit code."""
     with cancel_on_signals(Cancel()) as cancel, progress_for(settings) as progress:
         cancel.announce = progress.note if isinstance(progress, Live) else cancel.announce
-        if isinstance(progress, Live):
-            configure_log(settings, write=progress.write)
+        configure_log(settings, write=progress.write if isinstance(progress, Live) else None, told=_TOLD)
         try:
             result = reconciler.apply(
                 request,

@@ -85,13 +85,13 @@ def action_row(action: Action) -> list[Cell | str]:
 
 def why_of(action: Action) -> str:
     """The message without what the other columns say already (``download llama (4.7 GB): new`` is ``new``)."""
-    return shortened(action.message, action.kind, action.model) or action.reason
+    return shortened(action.message, action.model) or action.reason
 
 
-def shortened(message: str, kind: ActionKind, model: str) -> str:
-    """The part after the colon where the part before it only names kind and model."""
+def shortened(message: str, model: str) -> str:
+    """The part after the colon where the part before it only names what to do, the model and its size."""
     head, colon, rest = message.partition(": ")
-    return rest if colon and head.startswith(f"{kind.value} {model}") else message
+    return rest if colon and (head.endswith(f" {model}") or f" {model} (" in head) else message
 
 
 def _details(action: Action, ink: Ink) -> Iterator[str]:
@@ -158,7 +158,8 @@ def plan_summary(plan: Plan) -> str:
     counts = dict(summary.counts)
     parts = [_counted(kind, counts[kind.value], plan) for kind in ActionKind if counts.get(kind.value)]
     nothing = "" if parts or plan.deferred or plan.guards else "nothing to do, "
-    parts.append(f"{summary.satisfied:,} unchanged")
+    if summary.satisfied or not summary.changes:
+        parts.append(f"{summary.satisfied:,} unchanged")
     if summary.deferred:
         parts.append(f"{summary.deferred:,} deferred")
     text = f"Plan: {nothing}{', '.join(parts)}."

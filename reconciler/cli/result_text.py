@@ -53,10 +53,8 @@ def result_lines(result: ApplyResult, ink: Ink, verb: str = "apply") -> Iterator
 def outcome_row(outcome: Outcome) -> list[Cell | str]:
     """Symbol, status, kind, model, bytes, time, message."""
     style = _STYLES[outcome.status]
-    symbol = "!" if outcome.status is OutcomeStatus.FAILED else SYMBOLS[outcome.kind][0]
-    message = shortened(outcome.message, outcome.kind, outcome.model)
-    if outcome.reason and outcome.status is OutcomeStatus.FAILED:
-        message = f"{outcome.reason}: {message}"
+    has_ended_badly = outcome.status in (OutcomeStatus.FAILED, OutcomeStatus.CANCELLED)
+    symbol = "!" if has_ended_badly else SYMBOLS[outcome.kind][0]
     return [
         Cell(symbol, style),
         Cell(outcome.status.value, style),
@@ -64,8 +62,18 @@ def outcome_row(outcome: Outcome) -> list[Cell | str]:
         Cell(outcome.model, "bold"),
         format_size(outcome.bytes) if outcome.bytes else "",
         format_duration(outcome.seconds) if outcome.seconds >= 0.05 else "",
-        message,
+        _message(outcome),
     ]
+
+
+def _message(outcome: Outcome) -> str:
+    """What the other columns do not say. Why something was to be done is the plan's to tell, once it is done."""
+    message = shortened(outcome.message, outcome.model)
+    if outcome.status is OutcomeStatus.DONE:
+        return message if message == outcome.message else ""
+    if outcome.status is OutcomeStatus.FAILED and outcome.reason:
+        return f"{outcome.reason}: {message}"
+    return message
 
 
 def result_summary(result: ApplyResult, verb: str = "apply") -> str:
@@ -80,7 +88,8 @@ def result_summary(result: ApplyResult, verb: str = "apply") -> str:
         parts.append(f"{summary.cancelled:,} cancelled")
     if not parts and not summary.deferred and not summary.guards:
         parts.append("nothing to do")
-    parts.append(f"{summary.satisfied:,} unchanged")
+    if summary.satisfied or not result.outcomes:
+        parts.append(f"{summary.satisfied:,} unchanged")
     if summary.deferred:
         parts.append(f"{summary.deferred:,} deferred")
     time = f" in {format_duration(summary.seconds)}" if summary.seconds >= 0.1 and result.outcomes else ""

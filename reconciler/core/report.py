@@ -51,7 +51,7 @@ class ApplySummary:
 
     ``failed`` counts failed actions, ``backing_off`` the models that failed before and are not tried now, ``deferred``
     all models that are not acted on, but for those that nobody asked about (``--only``, a verb by name);
-    ``bytes_downloaded`` and ``bytes_freed`` are what was really done.
+    ``bytes_downloaded`` (brought in, from wherever its source is) and ``bytes_freed`` are what was really done.
     """
 
     done: int = 0
@@ -70,7 +70,7 @@ class ApplySummary:
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """What became of a plan: one outcome per action, in the order they ended."""
+    """What became of a plan: one outcome per action that ended, in the order of the plan."""
 
     plan_digest: Digest
     outcomes: tuple[Outcome, ...] = ()
@@ -83,7 +83,8 @@ def apply_result(
     plan: Plan, plan_digest: Digest, outcomes: Iterable[Outcome], *, seconds: float = 0.0, stopped: Stop | None = None
 ) -> ApplyResult:
     """Sum up what became of ``plan``. ``seconds`` is how long the whole run took."""
-    ended = tuple(outcomes)
+    order = {action.id: place for place, action in enumerate(plan.actions)}
+    ended = tuple(sorted(outcomes, key=lambda outcome: order.get(outcome.id, len(order))))
     counts = dict.fromkeys(OutcomeStatus, 0)
     for outcome in ended:
         counts[outcome.status] += 1

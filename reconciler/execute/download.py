@@ -8,7 +8,7 @@ that holds a pickle nobody allowed, never enters the store.
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.adapters.ledger import FileRow
 from reconciler.core.actions import Action, ActionKind
@@ -27,11 +27,12 @@ _MAY_BE_MISSING = frozenset({"not_found", "gone"})
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """One file that is a blob now. ``received_bytes`` came over the network."""
+    """One file that is a blob now; ``brought_bytes`` came in for it, ``network_bytes`` of them over the network."""
 
     row: FileRow
     stat: FileStat
-    received_bytes: int = 0
+    brought_bytes: int = 0
+    network_bytes: int = 0
     source: str = ""
     is_new: bool = False
 
@@ -44,22 +45,23 @@ def download(action: Action, work: Work) -> Done:
     wanted = [file for file in work.targets(model) if not action.paths or file.path in action.paths]
     arrived = bring(work, model, wanted)
     work.arrivals.update({(model.name, file.row.path): file.row for file in arrived})
-    received = sum(file.received_bytes for file in arrived)
+    brought = sum(file.brought_bytes for file in arrived)
+    done = Done(brought, network_bytes=sum(file.network_bytes for file in arrived))
     source = next((file.source for file in arrived if file.source), "")
     if work.is_planned(ActionKind.EXTRACT, model.name):
         _remember_blobs(work, arrived)
-        return Done(received, message=f"downloaded from {source}" if source else "")
+        return replace(done, message=f"downloaded from {source}" if source else "")
     stats = {file.row.digest: file.stat for file in arrived}
     rows = _with_kept(action, work, model, [file.row for file in arrived])
     if unpack(work, action, model, rows):
-        return Done(received)
+        return done
     findings = judge_model(work, model, rows)
-    place(work, action, _revision(work, model, rows, source, findings, received), stats)
-    return Done(received)
+    place(work, action, _revision(work, model, rows, source, findings, brought), stats)
+    return done
 
 
 def _revision(
-    work: Work, model: DesiredModel, rows: tuple[FileRow, ...], source: str, findings: Findings, received: int
+    work: Work, model: DesiredModel, rows: tuple[FileRow, ...], source: str, findings: Findings, brought: int
 ) -> Revision:
     return Revision(
         model.name,
@@ -69,7 +71,7 @@ def _revision(
         source=source,
         format=findings.format,
         metadata=findings.metadata,
-        download_bytes=received,
+        download_bytes=brought,
     )
 
 
@@ -208,4 +210,5 @@ def _commit(work: Work, model: DesiredModel, file: Artifact, fetched: Fetched, k
     stat = work.world.store.commit(target, fetched.digest, fetched.size_bytes, is_synced=False)
     work.proven[fetched.digest] = stat
     row = FileRow(file.path, fetched.digest, fetched.size_bytes, file.role)
-    return Arrived(row, stat, fetched.received_bytes, fetched.source, is_new=True)
+    brought = fetched.size_bytes if fetched.source.startswith("file:") else fetched.received_bytes
+    return Arrived(row, stat, brought, fetched.received_bytes, fetched.source, is_new=True)

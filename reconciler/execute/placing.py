@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.adapters.ledger import FileRow, Installed
-from reconciler.core.actions import Action
+from reconciler.core.actions import Action, Cause
 from reconciler.core.errors import transient
 from reconciler.core.ports import Proof
 from reconciler.core.state import DesiredModel, Digest, FileStat, StoredModel
+from reconciler.core.steps import words
+from reconciler.core.units import format_size
 from reconciler.execute.work import Work
 
 MAX_RECORD_BYTES = 3000  # what an extended attribute holds on every file system
@@ -60,9 +62,17 @@ def place(work: Work, action: Action, revision: Revision, stats: Mapping[Digest,
             download_bytes=revision.download_bytes,
             memory_bytes=desired.memory_bytes if desired else None,
             action_id=action.id,
-            message=action.message,
+            message=_told(action, revision),
         )
     )
+
+
+def _told(action: Action, revision: Revision) -> str:
+    """What happened, for the event: ``239 kB from https://host/model.gguf (files are damaged)``."""
+    size = sum(row.size_bytes for row in revision.files)
+    source = f" from {revision.source}" if revision.source else ""
+    why = "" if action.cause is Cause.INTENT else f" ({words(action.reason)})"
+    return f"{format_size(size)}{source}{why}"
 
 
 def make_record(revision: Revision, *, pinned: bool) -> bytes:

@@ -82,11 +82,11 @@ def remember_success(work: Work, action: Action, done: Done, seconds: float) -> 
     def write() -> None:
         with work.ledger.transaction():
             work.ledger.clear_failure(action.model, step=action.kind.value)
-            if action.kind is ActionKind.DOWNLOAD and not done.is_skipped:
-                work.ledger.meta.record_throughput(done.bytes, seconds)
+            if action.kind is ActionKind.DOWNLOAD and done.network_bytes > 0:
+                work.ledger.meta.record_throughput(done.network_bytes, seconds)
 
     has_failed = any(fact.model == action.model and fact.step == action.kind for fact in work.sight.observed.failures)
-    if has_failed or (action.kind is ActionKind.DOWNLOAD and done.bytes > 0):
+    if has_failed or (action.kind is ActionKind.DOWNLOAD and done.network_bytes > 0):
         tolerating(write)
 
 
@@ -98,4 +98,3 @@ def tolerating(write: Callable[[], object]) -> None:
         if failure.reason not in _UNWRITABLE:
             raise
         get_log().warning("ledger_unwritable", error=failure.message, path="state.db")
-

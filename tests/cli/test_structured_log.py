@@ -34,6 +34,15 @@ def emitted():
                     yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node
 
 
+def test_what_somebody_else_tells_is_not_written():
+    lines = []
+    log = Log()
+    log.configure(fmt="json", write=lines.append, told=frozenset({"action_failed"}))
+    log.warning("action_failed", model="llama")
+    log.warning("ledger_unwritable", path="state.db")
+    assert [json.loads(line)["event"] for line in lines] == ["ledger_unwritable"]
+
+
 def test_every_event_that_is_emitted_is_in_the_table():
     wrong = []
     for place, call in emitted():

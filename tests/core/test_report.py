@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, OutcomeStatus, Plan, Summary
+from reconciler.core.actions import (
+    Action,
+    ActionKind,
+    Cause,
+    Deferred,
+    Guard,
+    Outcome,
+    OutcomeStatus,
+    Plan,
+    Summary,
+)
 from reconciler.core.errors import ManifestInvalid, permanent, refused, transient
 from reconciler.core.exits import Exit, apply_exit_code, failure_exit_code, plan_exit_code
 from reconciler.core.moments import moment_text, parse_moment
@@ -69,6 +79,13 @@ def test_a_result_counts_what_was_done_and_only_that():
     assert document["outcomes"][0]["seconds"] == 1.235
     assert document["outcomes"][0]["retry_at"] == "1970-01-01T00:01:00.000Z"
     assert document["summary"]["stopped"] is None
+
+
+def test_outcomes_stand_in_the_order_of_the_plan_however_they_ended():
+    actions = tuple(Action(name, ActionKind.DOWNLOAD, name, "new", "", Cause.INTENT) for name in ("b", "a", "c"))
+    ended = [Outcome(name, ActionKind.DOWNLOAD, name, OutcomeStatus.DONE) for name in ("c", "a", "b")]
+    result = apply_result(replace(PLAN, actions=actions), A, ended)
+    assert [each.id for each in result.outcomes] == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize(

@@ -209,3 +209,11 @@ def test_foreign_files_are_left_alone_until_adopted(machine):
     machine.run("adopt", "alpha")
     assert machine.has("alpha", digest)
     assert machine.plan()["summary"]["changes"] == 0
+
+
+def test_bytes_brought_in_from_a_file_are_told(machine):
+    path = machine.folder / "alpha.bin"
+    path.write_bytes(b"a" * 5000)
+    machine.models["alpha"] = {"source": f"file://{path}"}
+    result = machine.apply()
+    assert result["outcomes"][0]["bytes"] == result["summary"]["bytes_downloaded"] == 5000
