@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from origin import Origin, serving
 
 
@@ -46,6 +45,7 @@ class Machine:
         self.write()
         done = subprocess.run(
             self.command("-o", "json", *arguments),
+            check=False,
             text=True,
             cwd=self.folder,
             capture_output=True,

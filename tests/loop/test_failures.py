@@ -249,7 +249,11 @@ def test_secrets_reach_their_host_and_nothing_else(machine):
     machine.head["network"] = {"credentials": {host: {"bearer": {"env": "MODEL_TOKEN"}}}}
     result = machine.apply(env={"MODEL_TOKEN": "s3cr3t-value"})
     assert machine.origin.requests[-1][2]["authorization"] == "Bearer s3cr3t-value"
-    traces = [str(result), machine.stderr, *(path.read_bytes().decode("latin1") for path in machine.store.glob("state.db*"))]
+    traces = [
+        str(result),
+        machine.stderr,
+        *(path.read_bytes().decode("latin1") for path in machine.store.glob("state.db*")),
+    ]
     assert not any("s3cr3t-value" in trace for trace in traces)
 
 
