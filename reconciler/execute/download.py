@@ -119,7 +119,7 @@ def _gravity(failure: Exception) -> int:
 
 
 def _arrive(work: Work, model: DesiredModel, file: Artifact) -> Arrived | None:
-    """One file as a blob: already there, from another cache of this machine, or fetched; None where it is optional and gone."""
+    """One file as a blob: there already, from another cache here, or fetched; None where it is optional and gone."""
     key = key_of(model.name, file)
     with work.flight(key):
         present = _present(work, file)
@@ -210,5 +210,6 @@ def _commit(work: Work, model: DesiredModel, file: Artifact, fetched: Fetched, k
     stat = work.world.store.commit(target, fetched.digest, fetched.size_bytes, is_synced=False)
     work.proven[fetched.digest] = stat
     row = FileRow(file.path, fetched.digest, fetched.size_bytes, file.role)
-    brought = fetched.size_bytes if fetched.source.startswith("file:") else fetched.received_bytes
+    is_local = fetched.source.startswith("/")  # a path: copied from a file, nothing came over the network
+    brought = fetched.size_bytes if is_local else fetched.received_bytes
     return Arrived(row, stat, brought, fetched.received_bytes, fetched.source, is_new=True)
