@@ -36,7 +36,12 @@ def make_models(folder: Path, count: int) -> None:
     """A manifest of ``count`` models with local sources, and a store that holds them all."""
     folder.mkdir()
     (folder / "files").mkdir()
-    lines = ["apiVersion: reconciler/v1", "cache: {maxSize: 10GiB, minFreeSpace: 1MB}", "network: {models: 16}", "models:"]
+    lines = [
+        "apiVersion: reconciler/v1",
+        "cache: {maxSize: 10GiB, minFreeSpace: 1MB}",
+        "network: {models: 16}",
+        "models:",
+    ]
     for number in range(count):
         content = f"model {number}\n".encode() * 3
         (folder / "files" / f"{number}.bin").write_bytes(content)
@@ -81,15 +86,14 @@ def main() -> None:
         plan = [*COMMAND, "--store", "store", "plan"]
         rival = shutil.which("terraform")
         env = make_terraform(Path(root) / "terraform", 1000) if rival else {}
-        ours, theirs, big, version, status = [], [], [], [], []
+        ours, theirs, version, status = [], [], [], []
         for _ in range(runs):
             ours.append(seconds(plan, small))
             if rival:
                 theirs.append(seconds(["terraform", "plan", "-input=false"], Path(root) / "terraform", env))
             version.append(seconds([*COMMAND, "version"], small))
             status.append(seconds([*COMMAND, "--store", "store", "status"], small))
-        for _ in range(max(3, runs // 2)):
-            big.append(seconds(plan, large))
+        big = [seconds(plan, large) for _ in range(max(3, runs // 2))]
         middle = statistics.median
         print(f"plan of 1,000 models: {middle(ours):.3f} s; of 10,000: {middle(big):.3f} s")
         if rival:

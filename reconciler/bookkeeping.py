@@ -66,7 +66,9 @@ def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight
             world.store.remove_link(path)
             ledger.links.forget(path)
         for override in sight.facts.overrides:
-            if override.kind in {"load", "unload", "rollback"} and _is_outdated(override.model, override.spec_digest, desired):
+            if override.kind in {"load", "unload", "rollback"} and _is_outdated(
+                override.model, override.spec_digest, desired
+            ):
                 ledger.overrides.clear(override.model, kind=override.kind)
 
 
@@ -79,7 +81,7 @@ def _dropped_links(desired: DesiredState, facts: LedgerFacts) -> list[str]:
 def _is_outdated(name: str, spec: str, desired: DesiredState) -> bool:
     """An override holds until the manifest asks for other bytes, or for the model no more."""
     model = next((model for model in desired.models if model.name == name), None)
-    return model is not None and spec != "" and model.spec_digest != spec
+    return model is not None and spec not in {"", model.spec_digest}
 
 
 def _is_cut_off(facts: LedgerFacts) -> bool:

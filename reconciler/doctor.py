@@ -1,4 +1,4 @@
-"""``doctor``: is everything fit that a pass leans on? Each check is one sentence and, where it is not well, one hint."""
+"""``doctor``: is everything fit that a pass leans on? One sentence each and, where it is not well, one hint."""
 
 import os
 from collections.abc import Iterator

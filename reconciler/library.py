@@ -35,7 +35,8 @@ from reconciler.core.state import DesiredState, ObservedState, Override, Role
 from reconciler.core.status import Status
 from reconciler.core.usage import measure_df
 from reconciler.core.why import Why, why
-from reconciler.reconcile import Listeners, apply_pass, plan_pass
+from reconciler.planning import NOTHING_ASKED, plan_pass
+from reconciler.reconcile import Listeners, apply_pass
 from reconciler.resolve import NEVER
 from reconciler.watch import client, marks
 from reconciler.watch.live import NOBODY, Live, see_status
@@ -104,20 +105,22 @@ class Reconciler:
     # --- the two main verbs --------------------------------------------------------------------------------------
 
     def plan(
-        self, request: Request = Request(), *, offline: bool = False, observed: ObservedState | None = None
+        self, request: Request = NOTHING_ASKED, *, offline: bool = False, observed: ObservedState | None = None
     ) -> Plan:
-        """What :meth:`apply` would do now, and why. With ``observed`` for another machine, without looking at this one."""
+        """What :meth:`apply` would do now, and why; with ``observed`` for another machine."""
         if observed is not None:
             from reconciler.core.plan import plan as decide  # noqa: PLC0415
+            from reconciler.planning import with_rollbacks  # noqa: PLC0415
 
-            return decide(self._wanted(), observed, request)
+            current = {model.name: model.spec_digest for model in observed.store.models if model.is_current}
+            return decide(with_rollbacks(self._wanted(), observed.overrides, current), observed, request)
         with self.world.ledger() as ledger:
             made = plan_pass(self.world, self._in_force(ledger) or EMPTY, ledger, request, offline=offline)
         return replace(made.plan, observed_digest=observed_digest(made.sight.observed))
 
     def apply(  # noqa: PLR0913 -- one value each for what, how and who
         self,
-        request: Request = Request(),
+        request: Request = NOTHING_ASKED,
         *,
         saved: Plan | None = None,
         timeout_s: float | None = None,
@@ -126,7 +129,7 @@ class Reconciler:
         on_outcome: Callable[[Outcome], None] | None = None,
         on_plan: Callable[[Plan], None] | None = None,
     ) -> ApplyResult:
-        """Make it so, once. Failures of single models are outcomes; what keeps the whole pass from running is raised."""
+        """Make it so, once. A failing model is an outcome; what keeps the whole pass from running is raised."""
         sinks = [*self._progress, *([progress] if progress else [])]
 
         def report(frame: object) -> None:
@@ -339,7 +342,7 @@ class Reconciler:
         registry.register(item)  # type: ignore[arg-type]
 
     def on_lifecycle(self, observer: LifecycleObserver) -> Callable[[], None]:
-        """Be told (model, from, to) of each change of state during :meth:`apply`; the answer takes the observer away."""
+        """Be told (model, from, to) of each change of state; the answer takes the observer away."""
         self._observers.append(observer)
         return lambda: self._observers.remove(observer)
 

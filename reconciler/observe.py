@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.adapters.ledger import FileRow, LedgerFacts, RevisionRow
 from reconciler.adapters.store import Blob, Partial, Placed, StoreScan, partial_key
+from reconciler.core.errors import Failure
 from reconciler.core.ports import Proof, RuntimeModel
 from reconciler.core.state import (
     Artifact,
@@ -33,7 +34,6 @@ from reconciler.core.state import (
     StoreFacts,
     WantedState,
 )
-from reconciler.core.errors import Failure
 from reconciler.world import World
 
 SEALED_MODE = 0o444
@@ -206,7 +206,9 @@ def _judge(row: FileRow, blob: Blob | None, proof: Proof | None, placed: Placed 
     """How one file of the current revision stands."""
     if blob is None:
         if placed is not None and placed.digest is None and placed.stat.size_bytes == row.size_bytes:
-            return _file(row, None, Condition.UNVERIFIED, "its blob is gone, the placed file is still there", placed.stat)
+            return _file(
+                row, None, Condition.UNVERIFIED, "its blob is gone, the placed file is still there", placed.stat
+            )
         return _file(row, None, Condition.MISSING, "its blob is gone")
     kept = _judge_kept(row, blob, proof)
     if kept.condition is not Condition.INTACT:

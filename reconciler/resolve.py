@@ -1,8 +1,8 @@
-"""Asking origins what the manifest does not tell: sizes, the files behind a repository, whether a failed source changed.
+"""Asking origins what the manifest does not tell: sizes, a repository's files, whether a failed source changed.
 
-Asked only for models whose plan cannot be complete without it, several at once, and never where the pass is offline. What
-an origin answers becomes a fact (:class:`Resolution`) like any other; a mutable reference is resolved once and then
-remembered, so later passes keep it.
+Asked only for models whose plan cannot be complete without it, several at once, and never where the pass is offline.
+What an origin answers becomes a fact (:class:`Resolution`) like any other; a mutable reference is resolved once and
+then remembered, so later passes keep it.
 """
 
 import threading
@@ -25,7 +25,7 @@ def needs_asking(world: World, model: DesiredModel, known: Iterable[Artifact] | 
     if model.state is WantedState.ABSENT or not files:
         return False
     return any(
-        file.size_bytes is None and (known is None or not file.optional)
+        (file.size_bytes is None and (known is None or not file.optional))
         or any(world.sources.for_url(url).needs_resolving(file) for url in file.sources[:1])
         for file in files
     )
@@ -55,6 +55,7 @@ def _resolve(world: World, desired: DesiredState, model: DesiredModel, cancel: C
         revision = revision or (answer.revision if _is_mutable(artifact) else "")
     if trouble is None:
         trouble = _name_trouble(files)
+        files = files if trouble is None else list(model.artifacts)
     if trouble is None:
         return Resolution(model.name, model.spec_digest, tuple(files), revision)
     return Resolution(
@@ -65,6 +66,16 @@ def _resolve(world: World, desired: DesiredState, model: DesiredModel, cancel: C
         trouble.reason,
         trouble.message,
         trouble.kind is not FailureKind.TRANSIENT,
+        trouble.hint,
+        trouble.retry_after_s,
+    )
+
+
+def failure_of(resolution: Resolution) -> Failure:
+    """Why a source could not say what the model is made of, as the failure it was."""
+    kind = FailureKind.PERMANENT if resolution.is_permanent else FailureKind.TRANSIENT
+    return Failure(
+        kind, resolution.reason, resolution.message, hint=resolution.hint, retry_after_s=resolution.retry_after_s
     )
 
 

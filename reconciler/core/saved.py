@@ -8,7 +8,6 @@ what is already true: the same function says at plan time and at run time what a
 from dataclasses import dataclass
 
 from reconciler.core.actions import Action, Plan, Precondition
-from reconciler.core.digests import digest_value
 from reconciler.core.state import DesiredState, ObservedState, StoredModel
 from reconciler.core.steps import policy_precondition
 
@@ -60,22 +59,18 @@ def _present(precondition: Precondition, desired: DesiredState, observed: Observ
     """The fact as it is now, in the words of the precondition."""
     subject = precondition.subject
     stored = _current(subject, observed)
-    match precondition.kind:
-        case "spec":
-            model = next((model for model in desired.models if model.name == subject), None)
-            return str(model.spec_digest) if model else "absent"
-        case "stored":
-            return str(stored.spec_digest) if stored and not stored.is_foreign else "absent"
-        case "pinned":
-            return "true" if stored and stored.pinned else "false"
-        case "loaded":
-            return "true" if stored and stored.loaded else "false"
-        case "policy":
-            return policy_precondition(subject, desired.cache if subject == "cache" else desired.memory).value
-        case "file":
-            return _file_word(subject, observed)
-        case _:
-            return f"unknown precondition {digest_value(precondition.kind)}"
+    if precondition.kind == "file":
+        return _file_word(subject, observed)
+    if precondition.kind == "policy":
+        return policy_precondition(subject, desired.cache if subject == "cache" else desired.memory).value
+    spec = next((str(model.spec_digest) for model in desired.models if model.name == subject), "absent")
+    facts = {
+        "spec": spec,
+        "stored": str(stored.spec_digest) if stored and not stored.is_foreign else "absent",
+        "pinned": "true" if stored and stored.pinned else "false",
+        "loaded": "true" if stored and stored.loaded else "false",
+    }
+    return facts.get(precondition.kind, f"unknown precondition {precondition.kind}")
 
 
 def _file_word(path: str, observed: ObservedState) -> str:
