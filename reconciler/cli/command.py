@@ -137,6 +137,11 @@ class Verbs(click.Group):
         write_options(context, formatter, self.get_params(context), [])
 
 
+def _without_range(row: tuple[str, str]) -> tuple[str, str]:
+    """Click's ``[x>=0]`` behind a count says nothing to a person."""
+    return row[0], row[1].partition("  [x>=")[0]
+
+
 def write_options(
     context: click.Context,
     formatter: click.HelpFormatter,
@@ -144,7 +149,8 @@ def write_options(
     own: Sequence[click.Parameter],
 ) -> None:
     """Two sections: the verb's own options, and those of every verb."""
-    mine = [row for param in own if (row := param.get_help_record(context))]
+    options = [param for param in own if isinstance(param, click.Option)]  # arguments stand in the usage line
+    mine = [_without_range(row) for param in options if (row := param.get_help_record(context))]
     others = [row for param in params if param not in own and (row := param.get_help_record(context))]
     if mine:
         with formatter.section("Options"):

@@ -7,7 +7,7 @@ evicted · ``>`` is loaded · ``<`` is unloaded · ``!`` is deferred. Inside a s
 from collections.abc import Iterable, Iterator
 
 from reconciler.cli.layout import Cell, Ink, columns, count, paragraph
-from reconciler.core.actions import Action, ActionKind, Cause, Deferred, Plan
+from reconciler.core.actions import Action, ActionKind, Cause, Deferred, Plan, Summary
 from reconciler.core.moments import moment_text
 from reconciler.core.roster import OTHERS_ONLY
 from reconciler.core.units import format_duration, format_size
@@ -91,7 +91,8 @@ def why_of(action: Action) -> str:
 def shortened(message: str, model: str) -> str:
     """The part after the colon where the part before it only names what to do, the model and its size."""
     head, colon, rest = message.partition(": ")
-    return rest if colon and (head.endswith(f" {model}") or f" {model} (" in head) else message
+    _verb, names_it, tail = head.partition(f" {model}")
+    return rest if colon and names_it and (not tail or tail.startswith((" (", ", "))) else message
 
 
 def _details(action: Action, ink: Ink) -> Iterator[str]:
@@ -126,12 +127,14 @@ def deferred_row(deferred: Deferred) -> list[Cell | str]:
 def deferred_message(deferred: Deferred) -> str:
     """The message, and what the message may not say: numbers, who stands in the way, when it is tried again."""
     facts = []
-    if deferred.needs_bytes is not None and deferred.available_bytes is not None:
+    has_numbers = "needs " in deferred.message
+    if deferred.needs_bytes is not None and deferred.available_bytes is not None and not has_numbers:
         facts.append(f"needs {format_size(deferred.needs_bytes)}, {format_size(deferred.available_bytes)} available")
     if deferred.blocked_by:
         facts.append(f"blocked by {', '.join(deferred.blocked_by)}")
-    if deferred.retry_at is not None:
-        facts.append(f"again at {moment_text(deferred.retry_at)}")
+    moment = moment_text(deferred.retry_at)
+    if moment is not None and moment not in deferred.message:
+        facts.append(f"again at {moment}")
     return f"{deferred.message} ({'; '.join(facts)})" if facts else deferred.message
 
 
@@ -165,8 +168,6 @@ def plan_summary(plan: Plan) -> str:
     text = f"Plan: {nothing}{', '.join(parts)}."
     if summary.changes:
         text += f" Peak {format_size(summary.disk_peak_bytes)} of {format_size(summary.disk_limit_bytes)}."
-    if summary.unknown_sizes:
-        text += f" {count(summary.unknown_sizes, 'size')} unknown."
     if summary.estimated_seconds:
         text += f" About {format_duration(summary.estimated_seconds)}."
     return text
@@ -175,10 +176,17 @@ def plan_summary(plan: Plan) -> str:
 def _counted(kind: ActionKind, number: int, plan: Plan) -> str:
     text = f"{number:,} {NOUNS[kind]}"
     if kind is ActionKind.DOWNLOAD:
-        return f"{text} ({format_size(plan.summary.bytes_download)})"
+        return f"{text} ({_brought(plan.summary)})"
     if kind is ActionKind.EVICT:
         return f"{text} ({format_size(plan.summary.bytes_freed)} freed)"
     return text
+
+
+def _brought(summary: Summary) -> str:
+    known, unknown = format_size(summary.bytes_download), summary.unknown_sizes
+    if not unknown:
+        return known
+    return f"{known} and {unknown:,} of unknown size" if summary.bytes_download else "size unknown"
 
 
 def fleet_lines(plans: Iterable[tuple[str, Plan]], ink: Ink) -> Iterator[str]:
@@ -206,12 +214,23 @@ def _machine_row(name: str, plan: Plan) -> list[Cell | str]:
 def fleet_verdict(plan: Plan) -> tuple[str, str]:
     """(word, sentence) for one machine: ok, changes, deferred or refused."""
     if plan.guards:
-        return "refused", plan.guards[0].message
+        return "refused", f"blocked: {plan.guards[0].message}"
+    evicted = len({action.model for action in plan.actions if action.kind is ActionKind.EVICT and not action.subject})
+    loses = f"would evict {count(evicted, 'model')}" if evicted else ""
     if plan.deferred:
-        worst = max(plan.deferred, key=lambda deferred: deferred.needs_bytes or 0)
-        lack = max(0, (worst.needs_bytes or 0) - (worst.available_bytes or 0))
-        lacking = f"lacks {format_size(lack)}" if lack else worst.reason
-        return "deferred", f"{count(len(plan.deferred), 'model')} deferred: {worst.model} {lacking}"
-    if plan.actions:
-        return "changes", f"ok, {count(plan.summary.changes, 'change')}"
-    return "ok", "ok, nothing to do"
+        return "deferred", "; ".join(filter(None, (_lacking(plan), loses)))
+    if not plan.actions:
+        return "ok", "ok, nothing to do"
+    changes = count(plan.summary.changes, "change")
+    return "changes", f"{loses}, {changes} in all" if loses else f"ok, {changes}"
+
+
+def _lacking(plan: Plan) -> str:
+    """What is not to be had: ``lacks 4 GB for llama, blocked by whisper``, and how many more."""
+    worst = max(plan.deferred, key=lambda deferred: deferred.needs_bytes or 0)
+    lack = max(0, (worst.needs_bytes or 0) - (worst.available_bytes or 0))
+    text = f"lacks {format_size(lack)} for {worst.model}" if lack else f"{worst.model} deferred: {worst.reason}"
+    if worst.blocked_by:
+        text += f", blocked by {', '.join(worst.blocked_by)}"
+    others = len(plan.deferred) - 1
+    return f"{text}, {others} more deferred" if others else text

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.cli.layout import Cell, Ink, columns, count, paragraph
+from reconciler.cli.plan_text import shortened
 from reconciler.core.moments import moment_text
 from reconciler.core.report import Check, Event, History, time_in_states
 from reconciler.core.units import format_duration, format_size
@@ -15,10 +16,19 @@ if TYPE_CHECKING:
 
 def why_lines(why: "Why", ink: Ink) -> Iterator[str]:
     """The decision, the chain, the change."""
-    yield from columns([[Cell(why.model, "bold"), Cell(str(why.decision), "cyan"), why.message]], ink, indent=0)
-    yield ""
-    yield ink.paint("bold", "Because")
-    yield from columns(([Cell("·", "dim"), Cell(link.fact, "dim"), link.message] for link in why.chain), ink)
+    message = shortened(why.message, why.model)
+    yield from columns([[Cell(why.model, "bold"), Cell(str(why.decision), "cyan"), message]], ink, indent=0)
+    told = {message}
+    rows: list[list[Cell | str]] = []
+    for link in why.chain:
+        fact = shortened(link.message, why.model)
+        if fact not in told:
+            rows.append([Cell("·", "dim"), Cell(link.fact, "dim"), fact])
+            told.add(fact)
+    if rows:
+        yield ""
+        yield ink.paint("bold", "Because")
+        yield from columns(rows, ink)
     if why.change is None:
         return
     yield ""

@@ -111,8 +111,11 @@ def _usage(error: click.UsageError) -> int:
 
 def _invalid(invalid: ManifestInvalid, settings: Settings) -> int:
     """Every problem on its own line, where editors and CI look for it."""
-    screen.tell([scrub(str(problem)) for problem in invalid.problems])
-    screen.tell(f"error: {invalid.message}")
+    if invalid.reason == "manifest_missing":
+        problem = invalid.problems[0]
+        screen.tell([f"error: there is no manifest; expected {problem.expected}", f"hint: {problem.hint}"])
+    else:
+        screen.tell([*(scrub(str(problem)) for problem in invalid.problems), f"error: {invalid.message}"])
     _print_document(settings, problems_document(invalid))
     return Exit.INVALID
 

@@ -9,7 +9,7 @@ import click
 from reconciler import __version__
 from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.layout import count
-from reconciler.cli.opening import desired_from
+from reconciler.cli.opening import desired_from, said
 from reconciler.cli.screen import put, show, tell
 from reconciler.cli.starter import starter_text
 from reconciler.core.errors import permanent, refused
@@ -22,7 +22,8 @@ SHELLS = ("bash", "zsh", "fish")
 
 @click.command(cls=Verb, help="Write a commented starter manifest for this machine (models.yaml; - prints it).")
 @click.argument("path", default="models.yaml", metavar="[PATH|-]")
-def init(path: str) -> int:
+@click.pass_context
+def init(context: click.Context, path: str) -> int:
     """Write the starter manifest; never over another file."""
     text = starter_text()
     if path == "-":
@@ -36,9 +37,9 @@ def init(path: str) -> int:
         raise refused("manifest_exists", f"{path} exists already; it was not changed", hint=hint) from error
     except OSError as error:
         raise permanent("manifest_unwritable", f"cannot write {path}: {error.strerror}") from error
-    put(f"{path}\n")
-    tell(f"next: edit {path}, then reconciler -f {path} plan")
-    return Exit.DONE
+    named = "" if path == "models.yaml" else f" -f {path}"
+    tell(f"next: edit {path}, then: reconciler{named} plan")
+    return said(settings_of(context), "init", (), path)
 
 
 @click.command(cls=Verb, help="Check manifests: every problem with its place. No store, no network.")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from reconciler.cli.layout import Cell, Ink, columns, count
+from reconciler.cli.plan_text import shortened
 from reconciler.core.moments import moment_text
 from reconciler.core.status import ConditionStatus, ModelStatus, Status
 from reconciler.core.units import format_duration, format_size
@@ -68,7 +69,8 @@ def _row(model: ModelStatus) -> list[Cell | str]:
     state = model.state
     if model.progress is not None and 0 < model.progress < 1:
         state = f"{model.state} {model.progress:.0%}"
-    again = f" (again at {moment_text(model.retry_at)})" if model.retry_at is not None else ""
+    moment = moment_text(model.retry_at)
+    again = f" (again at {moment})" if moment is not None and moment not in model.message else ""
     return [
         mark,
         Cell(model.name, "bold"),
@@ -76,8 +78,14 @@ def _row(model: ModelStatus) -> list[Cell | str]:
         "" if model.bytes is None else format_size(model.bytes),
         model.priority,
         _flags(model),
-        (model.message or model.reason) + again,
+        (_why(model) or model.reason) + again,
     ]
+
+
+def _why(model: ModelStatus) -> str:
+    """``download: not in the store``: name and size stand in columns of their own."""
+    rest = shortened(model.message, model.name)
+    return rest if rest == model.message else f"{model.message.split(' ', 1)[0]}: {rest}"
 
 
 def _flags(model: ModelStatus) -> str:
