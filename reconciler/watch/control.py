@@ -97,7 +97,7 @@ class Control:
                 raise permanent("bad_request", "a request is a JSON object on one line")
             for answer in self._answer(request):
                 yield {"ok": True, **answer}
-        except ValueError:
+        except (ValueError, RecursionError):
             yield {
                 "ok": False,
                 "reason": "bad_request",

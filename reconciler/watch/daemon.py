@@ -18,7 +18,8 @@ from reconciler.core.remembered import WatchFact
 from reconciler.core.state import DesiredState
 from reconciler.core.status import Status
 from reconciler.log import get_log
-from reconciler.reconcile import Listeners, Pass
+from reconciler.planning import Pass
+from reconciler.reconcile import Listeners
 from reconciler.watch import bell as triggers
 from reconciler.watch.agenda import Agenda
 from reconciler.watch.bell import Bell

@@ -22,7 +22,6 @@ class Drift:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._folders: list[str] = []
         self._files: list[str] = []
         self._links: tuple[str, ...] = ()
         self._mark: Mark | None = None
@@ -30,14 +29,14 @@ class Drift:
 
     def rebase(self, links: Iterable[str] = ()) -> None:
         """From now on everything is compared with what is there now."""
-        self._folders, self._files = [f"{self._root}/models"], []
+        self._files, folders = [], [f"{self._root}/models"]
         self._links = tuple(links)
-        for folder in self._folders:  # grows while it is walked
+        for folder in folders:  # grows while it is walked
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         is_folder = entry.is_dir(follow_symlinks=False)
-                        (self._folders if is_folder else self._files).append(entry.path)
+                        (folders if is_folder else self._files).append(entry.path)
             except OSError:
                 continue
         self._mark = self._look()
@@ -54,8 +53,8 @@ class Drift:
 
     def _look(self) -> Mark:
         found: list[object] = [_file(path) for path in self._files]
-        found += [_folder(path) for path in self._folders]
         found += [_link(path) for path in self._links]
+        found.append(_folder(f"{self._root}/models"))
         found.append(_identity(f"{self._root}/state.db"))
         return tuple(found)
 

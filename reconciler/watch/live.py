@@ -14,7 +14,7 @@ from reconciler.core.lifecycle import Lifecycle
 from reconciler.core.remembered import ConditionStatus, Remembered, RememberedModel, SourceFact, WatchFact
 from reconciler.core.state import DesiredState
 from reconciler.core.status import Status, status
-from reconciler.reconcile import Pass, plan_pass
+from reconciler.planning import Pass, plan_pass
 from reconciler.world import World
 
 NOTHING = DesiredState(models=())

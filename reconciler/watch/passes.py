@@ -17,10 +17,10 @@ from reconciler.core.errors import Failure
 from reconciler.core.ports import CancelToken
 from reconciler.core.report import ApplyResult
 from reconciler.core.state import DesiredState, Digest, WantedState
-from reconciler.execute import Claims, Share
-from reconciler.execute.claims import ModelToken
+from reconciler.execute.claims import Claims, ModelToken, Share
 from reconciler.log import get_log
-from reconciler.reconcile import Deadline, Listeners, Pass, run_pass
+from reconciler.planning import Pass
+from reconciler.reconcile import Deadline, Listeners, run_pass
 from reconciler.world import World
 
 MAX_SIDE_BY_SIDE = 4

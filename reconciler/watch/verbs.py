@@ -25,6 +25,8 @@ from reconciler.world import World
 
 FOLLOW_EVERY_S = 0.5
 ACTIONS = ("evict", "prune", "load", "unload", "verify", "repair", "adopt", "rollback")
+_NEEDS_NAMES = frozenset({"evict", "load", "unload", "rollback"})  # the others mean everything where nothing is named
+_MAX_NUMBER = 1 << 53
 
 Keys = Mapping[str, Any]
 Answers = Iterator[Mapping[str, Any]]
@@ -74,9 +76,11 @@ def _live(desk: Desk, _keys: Keys) -> Answers:
 
 
 def _events(desk: Desk, keys: Keys) -> Answers:
-    seq, model, limit = int(keys.get("after") or 0), keys.get("model"), keys.get("limit")
+    seq, model, limit = _count(keys, "after") or 0, keys.get("model"), _count(keys, "limit")
+    if not isinstance(model, str | None):
+        raise permanent("bad_request", "model is a name")
     while True:
-        rows = desk.ledger.events.since(seq) if not limit else desk.ledger.events.latest(int(limit), model=model)
+        rows = desk.ledger.events.since(seq) if not limit else desk.ledger.events.latest(limit, model=model)
         limit = None
         for row in rows:
             if row.seq > seq and model in {None, row.model}:
@@ -98,15 +102,14 @@ def _pin(desk: Desk, keys: Keys) -> Answers:
 
 
 def _touch(desk: Desk, keys: Keys) -> Answers:
-    at = keys.get("at")
+    at = _number(keys, "at")
     for name in _names(keys):
-        marks.touch(desk.ledger, name, float(at) if at is not None else None)
+        marks.touch(desk.ledger, name, at)
     yield {}
 
 
 def _suspend(desk: Desk, keys: Keys) -> Answers:
-    until = keys.get("until")
-    marks.suspend(desk.ledger, float(until) if until is not None else None)
+    marks.suspend(desk.ledger, _number(keys, "until"))
     desk.bell.ring(POKE)
     yield {}
 
@@ -141,10 +144,8 @@ def _pause(desk: Desk, keys: Keys) -> Answers:
 
 
 def _act(desk: Desk, verb: str, keys: Keys) -> Mapping[str, Any]:
-    allow = keys.get("allow_evict")
-    request = Request(
-        verb=verb, models=tuple(_names(keys, is_needed=False)), allow_evict=int(allow) if allow is not None else None
-    )
+    models = tuple(_names(keys, is_needed=verb in _NEEDS_NAMES))
+    request = Request(verb=verb, models=models, allow_evict=_count(keys, "allow_evict"))
     run = desk.passes.start(desk.desired or NOTHING, request, f"request:{verb}")
     run.ended.wait()
     if run.failure is not None:
@@ -157,6 +158,24 @@ def _act(desk: Desk, verb: str, keys: Keys) -> Mapping[str, Any]:
         )
     desk.bell.ring(POKE)
     return {"result": apply_result_document(run.result)}
+
+
+def _number(keys: Keys, key: str) -> float | None:
+    value = keys.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_NUMBER:
+        raise permanent("bad_request", f"{key} is a number of seconds since the epoch")
+    return float(value)
+
+
+def _count(keys: Keys, key: str) -> int | None:
+    value = keys.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
+        raise permanent("bad_request", f"{key} is a whole number")
+    return value
 
 
 def _names(keys: Keys, *, is_needed: bool = True) -> Sequence[str]:

@@ -4,7 +4,6 @@ import random
 import time
 
 import pytest
-
 from watching import eventually, watching
 
 MB = 1 << 20
