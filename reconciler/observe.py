@@ -55,6 +55,7 @@ class Answers:
 
     resolutions: tuple[Resolution, ...] = ()
     local_copies: tuple[LocalCopy, ...] = ()
+    looked_for: frozenset[Digest] = frozenset()  # digests that were looked for in other tools' caches
     changed_sources: frozenset[str] = frozenset()
     in_use: frozenset[str] = frozenset()
 

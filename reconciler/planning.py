@@ -59,9 +59,7 @@ def plan_pass(
     return Pass(desired, sight, plan)
 
 
-def with_rollbacks(
-    desired: DesiredState, overrides: Iterable[Override], current: Mapping[str, Digest]
-) -> DesiredState:
+def with_rollbacks(desired: DesiredState, overrides: Iterable[Override], current: Mapping[str, Digest]) -> DesiredState:
     """A model that was rolled back by hand keeps that revision until its entry asks for something else again."""
     held = {override.model: override.spec_digest for override in overrides if override.kind == "rollback"}
     if not held:
@@ -100,14 +98,14 @@ def _ask(
 ) -> Answers:
     """Everything this plan wants to know that nobody asked for yet."""
     open_names = {action.model for action in plan.actions if action.kind is ActionKind.DOWNLOAD}
-    open_names |= {deferred.model for deferred in plan.deferred}
+    open_names |= {deferred.model for deferred in plan.deferred if not deferred.is_failed}  # backing off is not asking
     models = {model.name: model for model in desired.models if model.name in open_names}
     if not sight.observed.is_offline:
         answers = replace(answers, resolutions=_resolutions(world, desired, models, answers, cancel))
         answers = replace(
             answers, changed_sources=_changed(world, desired, sight, plan, cancel) | answers.changed_sources
         )
-    answers = replace(answers, local_copies=answers.local_copies or _copies(world, sight, models))
+    answers = _look_for_copies(world, sight, models, answers)
     return replace(answers, in_use=answers.in_use | _in_use(world, sight, plan))
 
 
@@ -133,15 +131,21 @@ def _changed(world: World, desired: DesiredState, sight: Sight, plan: Plan, canc
     return changed_sources(world, desired, pairs, cancel)
 
 
-def _copies(world: World, sight: Sight, models: dict[str, DesiredModel]) -> tuple[LocalCopy, ...]:
+def _look_for_copies(world: World, sight: Sight, models: dict[str, DesiredModel], answers: Answers) -> Answers:
+    """Look once in other tools' caches for each digest that is missing; resolving may have told new ones."""
     here = {blob.digest for blob in sight.observed.store.blobs}
+    told = {(fact.model, fact.spec_digest): fact.files for fact in answers.resolutions if not fact.reason}
     wanted: dict[Digest, int | None] = {
         artifact.digest: artifact.size_bytes
         for model in models.values()
-        for artifact in target_artifacts(model, sight.facts)
-        if artifact.digest is not None and artifact.digest not in here
+        for artifact in told.get((model.name, model.spec_digest)) or target_artifacts(model, sight.facts)
+        if artifact.digest is not None and artifact.digest not in here | answers.looked_for
     }
-    return world.local_copies(wanted) if wanted else ()
+    if not wanted:
+        return answers
+    found: tuple[LocalCopy, ...] = world.local_copies(wanted)
+    copies = tuple(sorted((*answers.local_copies, *found), key=lambda copy: copy.digest))
+    return replace(answers, local_copies=copies, looked_for=answers.looked_for | wanted.keys())
 
 
 def _in_use(world: World, sight: Sight, plan: Plan) -> frozenset[str]:

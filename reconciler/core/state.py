@@ -471,6 +471,8 @@ class Resolution:
     reason: str = ""
     message: str = ""
     is_permanent: bool = False
+    hint: str = ""
+    retry_after_s: float | None = None  # a floor for the next try, where the source named one
 
 
 @dataclass(frozen=True, slots=True)

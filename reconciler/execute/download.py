@@ -20,9 +20,11 @@ from reconciler.execute.extract import unpack
 from reconciler.execute.placing import Revision, make_proofs, place, rows_of
 from reconciler.execute.work import Done, Work
 from reconciler.observe import key_of
+from reconciler.resolve import failure_of
 
 FILES_AT_ONCE = 8  # of one model
 _MAY_BE_MISSING = frozenset({"not_found", "gone"})
+_PLAIN = ("http:", "https:", "file:")  # asked by GET whatever a HEAD answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def download(action: Action, work: Work) -> Done:
     model = work.models.get(action.model)
     if model is None:
         raise permanent("not_wanted", f"{action.model} is not in the manifest any more")
+    _stop_unresolved(work, model)
     wanted = [file for file in work.targets(model) if not action.paths or file.path in action.paths]
     arrived = bring(work, model, wanted)
     work.arrivals.update({(model.name, file.row.path): file.row for file in arrived})
@@ -58,6 +61,22 @@ def download(action: Action, work: Work) -> Done:
     findings = judge_model(work, model, rows)
     place(work, action, _revision(work, model, rows, source, findings, brought), stats)
     return done
+
+
+def _stop_unresolved(work: Work, model: DesiredModel) -> None:
+    """What a source cannot tell cannot be fetched from it; a plain URL, or a mirror by digest, is tried all the same.
+
+    Raises:
+        Failure: as the source said it.
+    """
+    told = (fact for fact in work.sight.observed.resolutions if fact.reason and fact.model == model.name)
+    resolution = next((fact for fact in told if fact.spec_digest == model.spec_digest), None)
+    if resolution is None:
+        return
+    for file in work.targets(model):
+        has_mirror = file.digest is not None and bool(work.desired.network.mirrors)
+        if not (file.optional or has_mirror or any(url.startswith(_PLAIN) for url in file.sources)):
+            raise failure_of(resolution)
 
 
 def _revision(
