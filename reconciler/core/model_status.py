@@ -103,7 +103,7 @@ def model_statuses(
 def _model(name: str, index: _Index) -> ModelStatus:
     desired, stored = index.desired.get(name), index.current.get(name)
     known = index.remembered.get(name, RememberedModel(name))
-    state = _state(stored, index.partial.get(name, 0))
+    state = _state(stored, is_begun=name in index.partial)
     reason, message, retry_at = _reason(name, index)
     actions = index.actions.get(name, [])
     seen = _stored(stored, index.store) if stored else ModelStatus(name, state, "", "", "", bytes=known.bytes)
@@ -154,9 +154,9 @@ def _stored(stored: StoredModel, store: str) -> ModelStatus:
     )
 
 
-def _state(stored: StoredModel | None, partial_bytes: int) -> str:
+def _state(stored: StoredModel | None, *, is_begun: bool) -> str:
     if stored is None:
-        return "partial" if partial_bytes else "absent"
+        return "partial" if is_begun else "absent"
     if any(file.condition in {Condition.MISSING, Condition.DAMAGED} for file in stored.files):
         return "partial"
     return "loaded" if stored.loaded else "present"

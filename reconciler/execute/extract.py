@@ -81,7 +81,7 @@ def unpack(work: Work, action: Action, model: DesiredModel, rows: Sequence[FileR
     return True
 
 
-def _place_members(  # noqa: PLR0913, PLR0917 -- the parts of one placing, named at their single call
+def _place_members(
     work: Work,
     action: Action,
     model: DesiredModel,

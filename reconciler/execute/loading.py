@@ -28,7 +28,9 @@ def unload(action: Action, work: Work) -> Done:
         work.ledger.record_unload(action.model)
         return Done(is_skipped=True, message="it is not loaded")
     for load in loads:
-        work.world.runtime(_runtime(work, load.runtime)).unload(runtime_model(work.world, stored), work.cancel_of(action.model))
+        work.world.runtime(_runtime(work, load.runtime)).unload(
+            runtime_model(work.world, stored), work.cancel_of(action.model)
+        )
     work.ledger.record_unload(action.model)
     return Done(sum(load.size_bytes for load in loads))
 

@@ -31,7 +31,9 @@ def verify(action: Action, work: Work) -> Done:
         file = paths[path]
         work.progress(Progress(stored.name, file.path, "verifying", done_bytes, file.size_bytes))
 
-    for file, result in zip(files, work.world.store.hash_many(list(paths), tell, work.cancel_of(stored.name)), strict=False):
+    for file, result in zip(
+        files, work.world.store.hash_many(list(paths), tell, work.cancel_of(stored.name)), strict=False
+    ):
         if isinstance(result, Hashed):
             hashed_bytes += result.stat.size_bytes
             if result.digest == file.digest:
@@ -71,7 +73,7 @@ def _set_aside(work: Work, stored: StoredModel, file: StoredFile) -> None:
     blob = store.stat_blob(file.digest) if file.digest is not None else None
     if file.digest is not None and blob is not None:
         store.quarantine(file.digest, "digest_mismatch")
-    if not placed or not os.path.lexists(placed):  # noqa: PTH110 -- the store speaks text
+    if not placed or not os.path.lexists(placed):
         return
     if blob is not None and os.lstat(placed).st_ino == blob.inode:
         os.unlink(placed)  # noqa: PTH108 -- another name of what was just set aside
@@ -82,7 +84,7 @@ def _set_aside(work: Work, stored: StoredModel, file: StoredFile) -> None:
 def _remember(
     work: Work, action: Action, stored: StoredModel, good: dict[Digest, FileStat], bad: Sequence[str]
 ) -> None:
-    """Proofs for the good; none for the bad, whose blobs are gone. A folder nobody knew is in the ledger from now on."""
+    """Proofs for the good, none for the bad, whose blobs are gone. A folder nobody knew is in the ledger now."""
     lost = [file.digest for file in stored.files if file.path in bad and file.digest is not None]
     with work.ledger.transaction():
         if stored.is_current and work.ledger.revisions.current(stored.name) is None:
@@ -180,9 +182,7 @@ def _roll_back(action: Action, work: Work) -> Done:
     place(work, action, revision, stats)
     desired = work.models.get(action.model)
     if desired is not None and desired.spec_digest != kept.spec_digest:
-        work.ledger.overrides.save(
-            Override(action.model, "rollback", work.world.now(), desired.spec_digest)
-        )
+        work.ledger.overrides.save(Override(action.model, "rollback", work.world.now(), desired.spec_digest))
     return Done(0, message=f"back to {kept.revision or kept.spec_digest[:19]}")
 
 

@@ -41,7 +41,7 @@ class Done:
 
 @dataclass(slots=True)
 class Work:
-    """The context of one pass. Only the ``share`` and the ledger change while it runs, each behind a lock of its own."""
+    """The context of one pass. Only ``share`` and the ledger change while it runs, each behind a lock of its own."""
 
     world: World
     ledger: Ledger
