@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.names import only_option, with_known_names
-from reconciler.cli.opening import desired_from, opened
+from reconciler.cli.opening import desired_or_in_force, opened
 from reconciler.cli.plan_text import fleet_lines, fleet_verdict, plan_lines
 from reconciler.cli.screen import json_text, show, tell
 from reconciler.cli.settings import Settings
@@ -42,7 +42,7 @@ def plan(context: click.Context, /, **options: Any) -> int:
     snapshots: tuple[str, ...] = options["observed"]
     if options["out"] and len(snapshots) > 1:
         raise click.UsageError("--out takes one plan; give --observed once", context)
-    desired = desired_from(settings)
+    desired = desired_or_in_force(settings)
     observed = [read_snapshot(path) for path in snapshots]
     with opened(settings, desired) as reconciler:
         if not observed:

@@ -8,12 +8,11 @@ import collections
 import os
 import threading
 import time
-from typing import Protocol
 
-from reconciler.adapters.ledger import Ledger
+from reconciler.adapters.ledger import EventType, Ledger
 from reconciler.core.actions import OutcomeStatus, Request
 from reconciler.core.errors import Failure, FailureKind
-from reconciler.core.ports import CancelToken
+from reconciler.core.ports import CancelToken, Progress
 from reconciler.core.remembered import WatchFact
 from reconciler.core.state import DesiredState
 from reconciler.core.status import Status
@@ -29,7 +28,7 @@ from reconciler.watch.ears import Ears
 from reconciler.watch.force import Force
 from reconciler.watch.git_inputs import GitInputs
 from reconciler.watch.hops import network_folder
-from reconciler.watch.inputs import FileInputs, Reading
+from reconciler.watch.inputs import FileInputs
 from reconciler.watch.live import NOTHING, Live, status_of
 from reconciler.watch.meters import Meters
 from reconciler.watch.notify import Notifier
@@ -41,23 +40,14 @@ HEARTBEAT_S = 1.0
 GIVE_UP_S = 1.0  # a newer manifest waits no longer for what it gave up
 BETWEEN_DRIFTS_S = 2.0  # while passes work they change the store themselves
 STOP_S = 4.0
+NOBODY_LISTENS = Listeners()
 _LOUD = frozenset({triggers.MANIFEST, triggers.GIT, triggers.SIGNAL, triggers.POKE})
-
-
-class Inputs(Protocol):
-    """Where the manifest comes from."""
-
-    label: str
-
-    def read(self) -> Reading:
-        """One look, without waiting."""
-        ...
 
 
 class Daemon:
     """A running watch. The caller owns the store and gives a ledger that may write."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- one part each, made by the entry
         self,
         world: World,
         ledger: Ledger,
@@ -65,14 +55,20 @@ class Daemon:
         cancel: CancelToken,
         agenda: Agenda,
         bell: Bell,
+        listeners: Listeners = NOBODY_LISTENS,
     ) -> None:
         self.world, self.ledger, self.cancel, self.bell = world, ledger, cancel, bell
-        self.agenda = agenda
+        self.agenda, self._listeners = agenda, listeners
         self.meters, self.counts = Meters(), Counts()
         self.notifier = Notifier(world.environment)
         self.force = Force(ledger, world.environment)
-        listeners = Listeners(progress=self.meters.report, on_outcome=self.counts.count, on_pass=self._on_pass)
-        self.passes = Passes(world, ledger, cancel, listeners, self._on_end, lambda: bell.ring(triggers.RELEASED))
+        own = Listeners(
+            progress=self._report,
+            on_outcome=self.counts.count,
+            on_change=listeners.on_change,
+            on_pass=self._on_pass,
+        )
+        self.passes = Passes(world, ledger, cancel, own, self._on_end, lambda: bell.ring(triggers.RELEASED))
         self.seen: Status | None = None
         self.beat_at = time.monotonic()
         self._inputs = inputs
@@ -95,24 +91,27 @@ class Daemon:
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
-    def run(self) -> bool:
-        """Until cancelled; whether a pass was cut off."""
+    def run(self) -> None:
+        """Until cancelled."""
         self.force.restore()
         self._listen()
         rung = frozenset({triggers.MANIFEST, triggers.INTERVAL})
         while not self.cancel.is_set():
             self._round(rung)
             rung = self.bell.wait(min(HEARTBEAT_S, self.agenda.next_s() if self.desired else HEARTBEAT_S))
-        self._was_cut_off = self._was_cut_off or any(
-            run.is_at_work or not run.share.is_taken for run in self.passes.runs
-        )
-        return self._was_cut_off
+        self._was_cut_off = self._was_cut_off or any(run.is_at_work for run in self.passes.runs)
 
-    def stop(self) -> bool:
-        """After the loop: wait for passes to keep what they have. False where one did not in time."""
+    def stop(self) -> tuple[bool, bool]:
+        """After the loop: wait for passes to keep what they have.
+
+        Returns:
+            Whether a pass was cut off, and whether all ended in time.
+        """
         self.notifier.stopping()
         self._ears.close()
-        return self.passes.join(STOP_S)
+        has_ended = self.passes.join(STOP_S)
+        was_cut_off = self._was_cut_off or not has_ended or any(run.was_cut_off() for run in self._ended)
+        return was_cut_off, has_ended
 
     def _round(self, rung: frozenset[str]) -> None:
         self.beat_at = time.monotonic()
@@ -141,7 +140,7 @@ class Daemon:
             self._reasons.add(triggers.ENDED)
         self._reasons |= self.agenda.due()
         found = self._surroundings.changes((self.desired or NOTHING).memory)
-        if triggers.NETWORK in found:
+        if triggers.NETWORK in found and self._surroundings.is_online:
             self._forget_faults()
         self._reasons |= found
         is_calm = not self.passes.claims.busy() or time.monotonic() - self._last_start >= BETWEEN_DRIFTS_S
@@ -178,7 +177,7 @@ class Daemon:
             return
         before = self.desired
         if not self.force.offer(reading) or self.desired is None:
-            self._see_again()
+            self._tell_ready()
             return
         self._reasons.add(triggers.MANIFEST)
         changed = {name for name, spec in specs(before or NOTHING).items() if specs(self.desired).get(name) != spec}
@@ -242,6 +241,10 @@ class Daemon:
         if has_progressed:
             self._reasons.add(triggers.ENDED)
 
+    def _report(self, frame: Progress) -> None:
+        self.meters.report(frame)
+        self._listeners.progress(frame)
+
     # --- telling ---------------------------------------------------------------------------------------------------
 
     def live(self) -> Live:
@@ -277,14 +280,8 @@ class Daemon:
         )
         return WatchFact(True, "events", f"last event {heard}, {checked}")
 
-    def _see_again(self) -> None:
-        """The manifest on disk is not the one in force: the conditions say so at once."""
-        self._tell_ready()
-
     def _tell_change(self, before: Status | None, now: Status) -> None:
         """Ready or stalled, or no more: one event each time it turns."""
-        from reconciler.adapters.ledger import EventType  # noqa: PLC0415
-
         for kind, bad in (("Ready", "False"), ("Stalled", "True")):
             new = now.condition(kind)
             old = before.condition(kind).status if before else None

@@ -13,11 +13,12 @@ from reconciler.core.errors import Failure
 from reconciler.core.exits import Exit
 from reconciler.core.ports import CancelToken
 from reconciler.log import get_log
+from reconciler.reconcile import Listeners
 from reconciler.watch import verbs
 from reconciler.watch.agenda import Agenda
 from reconciler.watch.bell import SIGNAL, STOP, Bell
 from reconciler.watch.control import Control
-from reconciler.watch.daemon import Daemon
+from reconciler.watch.daemon import NOBODY_LISTENS, Daemon
 from reconciler.watch.git_inputs import GitInputs
 from reconciler.watch.inputs import FileInputs
 from reconciler.watch.listen import Listener, parse_address
@@ -39,6 +40,7 @@ def watch(  # noqa: PLR0913 -- the options of the verb, by name
     git_interval_s: float = GIT_INTERVAL_S,
     listen: str | None = None,
     world: World | None = None,
+    listeners: Listeners | None = None,
 ) -> int:
     """Keep the store as the manifest says until ``cancel`` is set; the exit code.
 
@@ -54,14 +56,14 @@ def watch(  # noqa: PLR0913 -- the options of the verb, by name
         bell = Bell()
         inputs = _inputs(world, files, (git_url, git_path, git_interval_s), bell)
         agenda = Agenda(interval_s, world.now, world.random)
-        daemon = Daemon(world, ledger, inputs, cancel, agenda, bell)
+        daemon = Daemon(world, ledger, inputs, cancel, agenda, bell, listeners or NOBODY_LISTENS)
         with _open_doors(daemon, listen), _hang_up_rings(bell):
             get_log().info("watch_started", path=inputs.label, mode="watch", interval_s=interval_s)
             if isinstance(inputs, GitInputs):
                 inputs.start(cancel)
             threading.Thread(target=_ring_on_stop, args=(cancel, bell), name="stop", daemon=True).start()
-            was_cut_off = daemon.run()
-            has_ended = daemon.stop()
+            daemon.run()
+            was_cut_off, has_ended = daemon.stop()
         get_log().info(
             "watch_stopped",
             reason="cut_off" if was_cut_off else "stopped",

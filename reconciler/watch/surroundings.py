@@ -24,6 +24,11 @@ class Surroundings:
     network: object = None
     _due: float = 0.0
 
+    @property
+    def is_online(self) -> bool:
+        """Whether there is any way out, as far as can be told."""
+        return not isinstance(self.network, tuple) or self.network[0][0] != "none"
+
     def changes(self, policy: MemoryPolicy) -> frozenset[str]:
         """The triggers there are now; none where it is not yet time to look."""
         now = time.monotonic()

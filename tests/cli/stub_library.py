@@ -275,6 +275,9 @@ class Reconciler:
         target.write_text("whole")
         return Outcome(action.id, action.kind, action.model, OutcomeStatus.DONE, bytes=action.bytes, seconds=seconds)
 
+    def in_force(self):
+        return self.desired
+
     def status(self):
         remembered = Remembered(
             models=tuple(RememberedModel(n, "ready", "gguf", '{"architecture": "llama"}') for n in self._names())

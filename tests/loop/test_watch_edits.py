@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from watching import eventually, watching
 
 QUICK = ("in_place", "atomic_rename", "configmap_swap")
@@ -210,7 +209,6 @@ if __name__ == "__main__":  # figures: python tests/loop/test_watch_edits.py
 
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     from conftest import Machine
-
     from origin import serving
 
     found = {}
