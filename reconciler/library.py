@@ -28,7 +28,7 @@ from reconciler.core.actions import Outcome, Plan, Request
 from reconciler.core.document import observed_digest
 from reconciler.core.errors import Failure, ManifestInvalid, permanent
 from reconciler.core.lifecycle import Lifecycle
-from reconciler.core.ports import CancelToken, Extractor, FormatReader, ProgressSink, RuntimeFactory, Source
+from reconciler.core.ports import CancelToken, Extractor, FormatReader, Progress, ProgressSink, RuntimeFactory, Source
 from reconciler.core.remembered import WatchFact
 from reconciler.core.report import ApplyResult, Check, Df, Event, History, RevisionFact, Transition
 from reconciler.core.state import DesiredState, ObservedState, Override, Role
@@ -173,6 +173,7 @@ class Reconciler:
             cancel=cancel or threading.Event(),
             interval_s=interval_s,
             world=self.world,
+            listeners=Listeners(progress=self._report, on_change=self._tell),
         )
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -192,6 +193,11 @@ class Reconciler:
         except Failure as failure:
             return Live(watch=WatchFact(is_healthy=False, mode="silent", message=failure.message))
         return Live.from_document(answer["live"]) if answer else NOBODY
+
+    def in_force(self) -> DesiredState | None:
+        """The manifest that was given, else the one that a watch of this store has in force, else None."""
+        with self.world.ledger() as ledger:
+            return self._in_force(ledger)
 
     def _in_force(self, ledger: Ledger) -> DesiredState | None:
         """The manifest that was given, else the one that a watch has in force."""
@@ -352,6 +358,10 @@ class Reconciler:
         return lambda: self._progress.remove(sink)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _report(self, frame: Progress) -> None:
+        for sink in list(self._progress):
+            sink(frame)
 
     def _tell(self, ledger: Ledger, change: Change) -> None:
         if change.noun != "lifecycle" or not self._observers:

@@ -50,6 +50,24 @@ def desired_if_any(settings: Settings) -> DesiredState | None:
         raise
 
 
+def desired_or_in_force(settings: Settings) -> DesiredState:
+    """The manifest that ``-f`` names, or the default one, or the one that a watch of the store has in force.
+
+    Raises:
+        Failure: it is missing or invalid.
+    """
+    try:
+        return desired_from(settings)
+    except Failure as failure:
+        if failure.reason != NO_MANIFEST or settings.files:
+            raise
+        with opened(settings) as reconciler:
+            kept = reconciler.in_force()
+        if kept is None:
+            raise
+        return kept
+
+
 @contextmanager
 def opened(settings: Settings, desired: DesiredState | None = None) -> Iterator["Reconciler"]:
     """The library over the store that the options name."""
