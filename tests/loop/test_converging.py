@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 
-from conftest import kinds
+from machines import kinds
 
 
 def test_a_fresh_machine_becomes_what_the_manifest_says(machine):
@@ -217,3 +217,13 @@ def test_bytes_brought_in_from_a_file_are_told(machine):
     machine.models["alpha"] = {"source": f"file://{path}"}
     result = machine.apply()
     assert result["outcomes"][0]["bytes"] == result["summary"]["bytes_downloaded"] == 5000
+
+
+def test_a_signed_url_is_used_again_though_nobody_remembers_its_query(machine):
+    digest = machine.model("alpha", b"a" * 5000)
+    machine.model("beta", b"b" * 5000)
+    machine.models["alpha"]["source"] += "?sig=hush"
+    machine.apply("--only", "beta")  # asks every source, and remembers what it said
+    machine.apply()
+    assert machine.has("alpha", digest)
+    assert not any(b"hush" in path.read_bytes() for path in machine.store.glob("state.db*"))

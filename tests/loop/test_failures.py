@@ -8,7 +8,7 @@ import tarfile
 import time
 import zipfile
 
-from conftest import kinds
+from machines import kinds
 
 
 def wait_for(condition, seconds=20.0):

@@ -3,7 +3,7 @@
 import os
 import time
 
-from conftest import kinds
+from machines import kinds
 
 KB = 1000
 SIZE = 1 << 20  # of each model; a multiple of the block size

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import kinds
+from machines import kinds
 
 
 class Reviewer:

@@ -3,69 +3,20 @@
 import hashlib
 import json
 import os
-import random
 import stat
 
 import pytest
-from conftest import kinds
 from docker_registry import IMAGE, TITLE, docker_registry
-from fixture_hub import Hub, Repo
+from hubs import FILES, OTHER, WEIGHTS
+from machines import kinds
 from scripted import Server
 
 from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.fetch.settings import Settings
 
-WEIGHTS = random.Random(1).randbytes(300_000)
-OTHER = random.Random(2).randbytes(50_000)
 HEX = hashlib.sha256(WEIGHTS).hexdigest()
 TOKEN = "hf_secret"
-FILES = {"README.md": b"hello", "config.json": b"{}", "onnx/model.bin": WEIGHTS, "onnx/big.bin": OTHER}
 QUANTS = {"README.md": b"x", "m-Q4_K_M.gguf": b"GGUF" + OTHER, "m-Q8_0.gguf": b"GGUF" + WEIGHTS}
-
-
-class HubMachine:
-    """A machine with a hub: the repository ``org/repo`` and what it was asked."""
-
-    def __init__(self, machine, hub, server, cdn):
-        self.machine, self.hub, self.server, self.cdn = machine, hub, server, cdn
-        self.repo = hub.repos["org/repo"]
-        self.env = {"HF_ENDPOINT": server.url}
-
-    def want(self, source, **keys):
-        self.machine.models["m"] = {"source": source, "format": "unknown", **keys}
-        if "format" not in keys:
-            del self.machine.models["m"]["format"]
-
-    def apply(self, **given):
-        return self.machine.apply(env=self.env, **given)
-
-    def placed(self):
-        folder = self.machine.store / "models" / "m"
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-    def forget(self):
-        self.server.seen.clear()
-        self.cdn.seen.clear()
-
-    def asked(self):
-        return [seen.path for seen in (*self.server.seen, *self.cdn.seen)]
-
-
-@pytest.fixture
-def hub(machine):
-    server, cdn = Server(), Server()
-    hub = Hub({"org/repo": Repo(dict(FILES))}, cdn=cdn.url)
-    server.answer = hub.answer
-    cdn.answer = lambda seen: _by_digest(seen, hub.repos["org/repo"].files)
-    yield HubMachine(machine, hub, server, cdn)
-    server.close()
-    cdn.close()
-
-
-def _by_digest(seen, files):
-    by_digest = {hashlib.sha256(data).hexdigest(): data for data in files.values()}
-    data = by_digest.get(seen.path[1:].partition("?")[0])
-    return (404, {}, b"") if data is None else (200, {"ETag": '"x"'}, data)
 
 
 @pytest.fixture(scope="module")

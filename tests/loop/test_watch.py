@@ -167,3 +167,18 @@ def test_a_failing_source_is_not_asked_in_a_loop(machine, origin):
         eventually(lambda: len(watch.lines()) and True)
         assert len(watch.lines("action_failed")) == 1
         assert len(origin.requests) - asked <= 3  # looking whether the source changed, once a look
+
+
+def test_reading_verbs_need_no_manifest_where_a_watch_has_one(machine):
+    digest = machine.model("one", content(1))
+    with watching(machine) as watch:
+        eventually(lambda: machine.has("one", digest))
+        eventually(lambda: condition(machine, "Ready")["status"] == "True")
+        assert watch.stop() == 0
+    folder = machine.folder / "elsewhere"
+    env = {**os.environ, "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
+    for verb in (["plan"], ["why", "one"], ["df"], ["status"]):
+        line = [sys.executable, "-m", "reconciler", "--store", str(machine.store), "-o", "json", *verb]
+        done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, (verb, done.stderr)
+        assert "one" in done.stdout

@@ -208,7 +208,7 @@ if __name__ == "__main__":  # figures: python tests/loop/test_watch_edits.py
     import tempfile
 
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    from conftest import Machine
+    from machines import Machine
     from origin import serving
 
     found = {}
