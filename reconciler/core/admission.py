@@ -92,12 +92,23 @@ def admit(seats: Sequence[Seat], inventory: Inventory, limit: int, immovable: in
     """
     balance = _Balance(limit, immovable, immovable, inventory.allocated, dict.fromkeys(fixed, 1))
     ordered = sorted(seats, key=lambda seat: (-seat.model.priority, seat.model.name))
-    _keep([seat for seat in ordered if seat.is_forced], balance)
+    forced = [seat for seat in ordered if seat.is_forced]
+    _keep(forced, balance)
+    shrinking = [seat for seat in forced if _is_shrinking(seat, balance)]
+    early = {id(seat) for seat in shrinking}
+    for seat in shrinking:  # what keeps its place anyway gives room back before anybody is refused
+        _bring(seat, balance)
     for _, group in groupby(ordered, key=lambda seat: seat.model.priority):
         level = list(group)
-        _keep([seat for seat in level if not seat.is_forced], balance)
-        pending = [seat for seat in level if seat.need is not None]
-        pending.sort(key=lambda seat: (not seat.is_kept, seat.model.name))
+        for seat in level:
+            if not seat.is_forced and _would_shrink(seat, balance):
+                _keep([seat], balance)
+                if _is_shrinking(seat, balance):
+                    _bring(seat, balance)
+                    early.add(id(seat))
+        _keep([seat for seat in level if not seat.is_forced and id(seat) not in early], balance)
+        pending = [seat for seat in level if seat.need is not None and id(seat) not in early]
+        pending.sort(key=lambda seat: (not _is_shrinking(seat, balance), not seat.is_kept, seat.model.name))
         for seat in pending:
             _bring(seat, balance)
         _explain(pending, balance, inventory)
@@ -116,6 +127,28 @@ def _keep(level: Sequence[Seat], balance: _Balance) -> None:
             balance.take(seat.model.name, cost, digests)
 
 
+def _price(seat: Seat, need: Need, balance: _Balance) -> tuple[int, int, tuple[Digest, ...]]:
+    """What bringing it costs, what the revision it replaces gives back, and the blobs that revision lets go of."""
+    cost = balance.cost(need.keeps, need.arrivals if seat.gate is None else need.still_to_come)
+    leaving = () if need.replaces is None or not seat.is_kept else _leaving(need.replaces, need)
+    return cost, balance.gain(leaving), leaving
+
+
+def _is_shrinking(seat: Seat, balance: _Balance) -> bool:
+    """Whether the new revision takes no more room than the one in the store, and can come now."""
+    if seat.need is None or seat.need.replaces is None or seat.gate is not None or seat.is_stuck or not seat.is_kept:
+        return False
+    cost, gain, _ = _price(seat, seat.need, balance)
+    return cost <= gain
+
+
+def _would_shrink(seat: Seat, balance: _Balance) -> bool:
+    """The same before it is known whether the stored revision keeps its place."""
+    if seat.need is None or seat.need.replaces is None or seat.gate is not None or seat.is_stuck:
+        return False
+    return balance.cost(seat.need.keeps, seat.need.arrivals) <= balance.cost(held(seat.need.replaces))
+
+
 def _bring(seat: Seat, balance: _Balance) -> None:
     """What is to come takes its place, where there is one."""
     need = seat.need
@@ -123,14 +156,12 @@ def _bring(seat: Seat, balance: _Balance) -> None:
     if need is None or seat.is_stuck or (is_losing and not need.is_new):
         seat.is_admitted = False
         return
-    keys = [*need.keeps, *(key for key, _ in need.arrivals)]
-    cost = balance.cost(need.keeps, need.arrivals if seat.gate is None else need.still_to_come)
-    leaving = () if need.replaces is None or not seat.is_kept else _leaving(need.replaces, need)
-    gain = balance.gain(leaving)
+    cost, gain, leaving = _price(seat, need, balance)
     has_room = not cost or balance.reserved - gain + cost <= balance.limit
     if seat.gate is None:
         seat.is_admitted = has_room
         if has_room:
+            keys = [*need.keeps, *(key for key, _ in need.arrivals)]
             balance.take(seat.model.name, cost - gain, keys)
             for digest in leaving:
                 balance.payers[digest] -= 1

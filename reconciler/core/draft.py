@@ -61,12 +61,13 @@ class Draft:
         deferred = tuple(self.deferred[name] for name in sorted(self.deferred.keys() - owning))
         done = self.satisfied.keys() - acting - self.deferred.keys()
         satisfied = tuple(self.satisfied[name] for name in sorted(done))
-        hidden = [self.deferred[name] for name in sorted(self.deferred.keys() & owning)]
+        held_back = [self.deferred[name] for name in sorted(self.deferred.keys() & owning)]
+        hidden = [each for each in held_back if each.reason != OTHERS_ONLY]
         diagnostics = [*self.desired.diagnostics, *self.diagnostics, *map(_diagnosed, hidden)]
         brakes = guards(actions, self.desired.cache, self.inventory, request)
         limit = limit_bytes(self.desired.cache, observed)
         summary = summarize(
-            (actions, deferred, satisfied, brakes), (*self.disk, limit), observed.throughput_bytes_per_s
+            (actions, deferred, satisfied, brakes), (*self.disk, limit), observed.throughput_bytes_per_s, hidden
         )
         return Plan(
             self.desired.digest,

@@ -43,14 +43,19 @@ def _failed(failure: FailureFact) -> Deferred:
 
 
 def steps_of(need: Need) -> tuple[str, ...]:
-    """The kinds of action that a need leads to, as the ledger names the step that failed."""
-    steps = [
-        ("download", bool(need.fetch)),
-        ("extract", need.is_extracted),
-        ("verify", bool(need.verify)),
-        ("link", bool(need.place or need.links or not need.fetch)),
-    ]
+    """The kinds of action that a need leads to, as the ledger names the step that failed.
+
+    What could not be placed is not fetched again either; but bytes that are in the store are placed, though fetching
+    them failed once.
+    """
+    if need.fetch:
+        return ("download", "extract", "link")
+    steps = [("extract", need.is_extracted), ("verify", bool(need.verify)), ("link", _is_linking(need))]
     return tuple(step for step, is_planned in steps if is_planned)
+
+
+def _is_linking(need: Need) -> bool:
+    return bool(need.place or need.links or need.copy or need.relink)
 
 
 def network_gate(need: Need, policy: NetworkPolicy, inventory: Inventory, request: Request) -> Deferred | None:

@@ -85,7 +85,8 @@ def wishes(
             if model
             else (stored.priority if stored and stored.priority is not None else Priority.NORMAL)
         )
-        is_held = is_left_out or (stored is not None and stored.in_use) or _is_unload_failing(stored, inventory)
+        is_in_use = stored is not None and stored.in_use
+        is_held = is_loaded and (is_left_out or is_in_use or _is_unload_failing(stored, inventory))
         is_leaving = is_loaded and (name not in wanted or name in (evicted or ()))
         size = memory_bytes(name, model, stored, inventory)
         loads.append(Load(name, priority, size, is_loaded, is_held, is_leaving))

@@ -117,6 +117,7 @@ def decide(loads: Iterable[Load], memory: MemoryFacts, policy: MemoryPolicy) -> 
                 load_names.append(load.name)
         elif load.is_loaded:
             unload.append((load.name, "memory_pressure" if squeeze else "memory_needed"))
+            relieved += 0 if squeeze else load.bytes
         else:
             refused.append((load.name, "memory_pressure" if squeeze else "no_memory", max(0, room)))
     return Verdict(frozenset(stay), tuple(load_names), tuple(sorted(unload)), tuple(refused))

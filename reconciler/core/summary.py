@@ -11,15 +11,18 @@ def summarize(
     parts: tuple[Sequence[Action], Sequence[Deferred], Sequence[Satisfied], Sequence[Guard]],
     disk: tuple[int, int, int],
     throughput: float | None = None,
+    hidden: Sequence[Deferred] = (),
 ) -> Summary:
     """Counts and bytes.
 
     Args:
         parts: actions, deferred, satisfied, guards.
         disk: peak, final and limit in bytes.
+        hidden: what was held back of models that have an action all the same; a failure among it still counts.
         throughput: bytes per second as measured on this machine, None where nothing was.
     """
     actions, deferred, satisfied, guards = parts
+    failed = [each for each in (*deferred, *hidden) if each.is_failed]
     kinds = Counter(action.kind for action in actions)
     causes = Counter(action.cause for action in actions)
     downloads = [action for action in actions if action.kind is ActionKind.DOWNLOAD]
@@ -29,7 +32,7 @@ def summarize(
         causes=tuple((cause.value, causes[cause]) for cause in Cause),
         changes=len(actions),
         deferred=sum(1 for each in deferred if each.reason != OTHERS_ONLY),
-        failed=sum(1 for each in deferred if each.is_failed),
+        failed=len(failed),
         satisfied=len(satisfied),
         guards=len(guards),
         bytes_download=bytes_download,

@@ -13,7 +13,7 @@ from reconciler.core.draft import Draft
 from reconciler.core.eviction import Candidate, of_model, of_partial, of_revision
 from reconciler.core.inventory import Inventory
 from reconciler.core.loading import memory_bytes
-from reconciler.core.roster import Roster, is_pinned
+from reconciler.core.roster import OTHERS_ONLY, Roster, is_pinned
 from reconciler.core.schedule import Eviction, Schedule, Scheduler
 from reconciler.core.space import Holdings, limit_bytes
 from reconciler.core.state import (
@@ -56,6 +56,8 @@ def one_shot(desired: DesiredState, inventory: Inventory, roster: Roster, reques
     draft = Draft(desired, inventory, roster)
     for seat in roster.seats:
         draft.leave_out(seat)
+    for stored in roster.absent:
+        draft.defer(Deferred(stored.name, OTHERS_ONLY, "the manifest says absent, but it was not asked for"))
     match request.verb:
         case "evict":
             _evict(draft, request)
