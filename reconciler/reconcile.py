@@ -159,7 +159,7 @@ def _as_it_stands(world: World, ledger: Ledger, made: Pass, outcomes: tuple[Outc
 def _run(
     world: World, ledger: Ledger, made: Pass, deadline: Deadline, listeners: Listeners, share: Share
 ) -> tuple[Outcome, ...]:
-    """Execute the plan; where verifying found damage and a pass was asked for, plan again and repair."""
+    """Execute the plan; what verifying brought to light is planned again, and repaired."""
     outcomes: tuple[Outcome, ...] = ()
     verb = made.plan.request.verb
     for _ in range(MAX_REPAIRS):
@@ -169,11 +169,11 @@ def _run(
         forget = ledger.observe(lambda change: listeners.on_change(ledger, change))
         ran = _execute(world, ledger, made, deadline, listeners, share)
         forget()
-        damaged = {o.model for o in ran if o.kind is ActionKind.VERIFY and o.reason == "damaged"}
-        if not damaged or deadline.is_set() or share.is_superseded or verb not in {"", "repair"}:
+        checked = {o.model for o in ran if o.kind is ActionKind.VERIFY}
+        if not checked or deadline.is_set() or share.is_superseded or verb not in {"", "repair"}:
             return outcomes + ran
         outcomes += tuple(replace(o, status=OutcomeStatus.DONE) if o.reason == "damaged" else o for o in ran)
-        repair = Request(only=tuple(sorted(damaged)))
+        repair = Request(only=tuple(sorted(checked)))
         made = plan_pass(world, made.desired, ledger, repair, cancel=deadline)
         made = replace(made, plan=share.take(made.plan))
     return outcomes

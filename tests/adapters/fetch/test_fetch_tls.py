@@ -81,7 +81,7 @@ def test_hanging_up_during_the_handshake_is_transient(case):
     import threading  # noqa: PLC0415
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=lambda: listener.accept()[0].close())  # noqa: PLW0108 -- one line
+        thread = threading.Thread(target=lambda: listener.accept()[0].close())
         thread.start()
         failure = case.fail(f"https://127.0.0.1:{listener.getsockname()[1]}/a")
         thread.join()
