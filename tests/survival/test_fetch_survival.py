@@ -65,7 +65,7 @@ def test_ten_kills_cost_at_most_16_mib_each(tmp_path, site, connections):
         for _ in range(10):
             process = start(f"{server.url}/a", target, digest, connections)
             try:
-                process.wait(chance.uniform(0.5, 1.4))
+                process.communicate(timeout=chance.uniform(0.5, 1.4))
                 break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
