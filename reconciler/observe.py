@@ -103,8 +103,22 @@ def _remembered_resolutions(desired: DesiredState, facts: LedgerFacts) -> tuple[
     known = facts.resolutions
     if not known:
         return ()
-    wanted = ((model.name, model.spec_digest) for model in desired.models)
-    return tuple(known[key].resolution for key in wanted if key in known)
+    remembered = (
+        _with_sources(model, known[key].resolution)
+        for model in desired.models
+        if (key := (model.name, model.spec_digest)) in known
+    )
+    return tuple(resolution for resolution in remembered if resolution is not None)
+
+
+def _with_sources(model: DesiredModel, resolution: Resolution) -> Resolution | None:
+    """A source with a query is never remembered: the manifest's own stands for it; None where it has none."""
+    if all(file.sources for file in resolution.files):
+        return resolution
+    declared = {artifact.path: artifact.sources for artifact in model.artifacts}
+    only = model.artifacts[0].sources if len(model.artifacts) == len(resolution.files) == 1 else ()
+    files = tuple(replace(file, sources=file.sources or declared.get(file.path, only)) for file in resolution.files)
+    return replace(resolution, files=files) if all(file.sources for file in files) else None
 
 
 def _failure(fact: FailureFact, changed: frozenset[str]) -> FailureFact:

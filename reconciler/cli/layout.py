@@ -98,7 +98,8 @@ def _hang(head: str, last: Cell, start: int, ink: Ink) -> list[str]:
     """The last cell, wrapped below itself where the page is narrow."""
     if ink.width is None or start + cells_wide(last.text) <= ink.width:
         return [(head + ink.paint(last.style, last.text)).rstrip()]
-    if ink.width - start < MIN_LAST_COLUMN:  # no room beside: below, indented
+    longest = max(map(cells_wide, last.text.split()), default=0)
+    if ink.width - start < max(MIN_LAST_COLUMN, longest):  # no room beside: below, indented
         start = min(6, ink.width // 4)
         parts = _wrapped(last.text, max(MIN_LAST_COLUMN, ink.width - start))
         return [head.rstrip(), *(" " * start + ink.paint(last.style, part) for part in parts)]

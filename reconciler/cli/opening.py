@@ -125,9 +125,7 @@ def run_apply(
         finally:
             configure_log(settings)
     result = _with_stop(result, cancel)
-    show(
-        settings, lambda: apply_result_document(result), lambda ink: result_lines(result, ink, request.verb or "apply")
-    )
+    show(settings, lambda: apply_result_document(result), lambda ink: result_lines(result, ink, request))
     return apply_exit_code(result.summary)
 
 

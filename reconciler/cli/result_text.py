@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from reconciler.cli.layout import Cell, Ink, columns, paragraph
 from reconciler.cli.plan_text import SYMBOLS, deferred_rows, shortened
-from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus
-from reconciler.core.report import ApplyResult, Stop
+from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus, Request
+from reconciler.core.report import ApplyResult, Stop, asked_about
 from reconciler.core.units import format_duration, format_size
 
 _STYLES = {
@@ -31,15 +31,15 @@ _STOPPED = {
 }
 
 
-def result_lines(result: ApplyResult, ink: Ink, verb: str = "apply") -> Iterator[str]:
-    """The whole result."""
+def result_lines(result: ApplyResult, ink: Ink, request: Request) -> Iterator[str]:
+    """The whole result of what was asked for."""
     for guard in result.guards:
         yield from paragraph(f"! Refused: {guard.message}", ink, style="red")
         if guard.hint:
             yield from paragraph(f"  {guard.hint}", ink, style="dim")
     if result.outcomes:
         yield from columns(map(outcome_row, result.outcomes), ink, align="<<<<>>")
-    rows = deferred_rows(result.deferred, ink)
+    rows = deferred_rows(result.deferred if ink.verbose else asked_about(result.deferred, request), ink)
     if rows:
         if result.outcomes:
             yield ""
@@ -47,7 +47,7 @@ def result_lines(result: ApplyResult, ink: Ink, verb: str = "apply") -> Iterator
         yield from columns(rows, ink)
     if result.outcomes or rows or result.guards:
         yield ""
-    yield from paragraph(result_summary(result, verb), ink, style="bold")
+    yield from paragraph(result_summary(result, request.verb or "apply"), ink, style="bold")
 
 
 def outcome_row(outcome: Outcome) -> list[Cell | str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, OutcomeStatus, Plan
+from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, OutcomeStatus, Plan, Request
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
 from reconciler.core.roster import OTHERS_ONLY
@@ -28,6 +28,7 @@ __all__ = [
     "Transition",
     "apply_result",
     "apply_result_document",
+    "asked_about",
     "checks_document",
     "event_document",
     "history_document",
@@ -88,14 +89,15 @@ def apply_result(
     counts = dict.fromkeys(OutcomeStatus, 0)
     for outcome in ended:
         counts[outcome.status] += 1
+    deferred = asked_about(plan.deferred, plan.request)
     done = [outcome for outcome in ended if outcome.status is OutcomeStatus.DONE]
     summary = ApplySummary(
         done=counts[OutcomeStatus.DONE],
         skipped=counts[OutcomeStatus.SKIPPED],
         failed=counts[OutcomeStatus.FAILED],
         cancelled=counts[OutcomeStatus.CANCELLED],
-        deferred=sum(deferred.reason != OTHERS_ONLY for deferred in plan.deferred),
-        backing_off=sum(deferred.is_failed for deferred in plan.deferred),
+        deferred=len(deferred),
+        backing_off=sum(each.is_failed for each in deferred),
         guards=len(plan.guards),
         satisfied=len(plan.satisfied),
         bytes_downloaded=sum(outcome.bytes for outcome in done if outcome.kind is ActionKind.DOWNLOAD),
@@ -104,6 +106,12 @@ def apply_result(
         stopped=stopped,
     )
     return ApplyResult(plan_digest, ended, plan.deferred, plan.guards, summary)
+
+
+def asked_about(deferred: Iterable[Deferred], request: Request) -> tuple[Deferred, ...]:
+    """Those that this run was about: a verb by name or ``--only`` has nothing to do with the others."""
+    names = request.models or request.only
+    return tuple(each for each in deferred if each.reason != OTHERS_ONLY and (not names or each.model in names))
 
 
 def apply_result_document(result: ApplyResult) -> Document:

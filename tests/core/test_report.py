@@ -14,6 +14,7 @@ from reconciler.core.actions import (
     Outcome,
     OutcomeStatus,
     Plan,
+    Request,
     Summary,
 )
 from reconciler.core.errors import ManifestInvalid, permanent, refused, transient
@@ -79,6 +80,15 @@ def test_a_result_counts_what_was_done_and_only_that():
     assert document["outcomes"][0]["seconds"] == 1.235
     assert document["outcomes"][0]["retry_at"] == "1970-01-01T00:01:00.000Z"
     assert document["summary"]["stopped"] is None
+
+
+def test_what_a_run_was_not_about_does_not_count():
+    waiting = (Deferred("a", "no_room", "x"), Deferred("b", "not_found", "x", is_failed=True))
+    for request in (Request(verb="load", models=("c",)), Request(only=("c",))):
+        summary = apply_result(replace(PLAN, deferred=waiting, request=request), A, ()).summary
+        assert (summary.deferred, summary.backing_off) == (0, 0)
+    summary = apply_result(replace(PLAN, deferred=waiting, request=Request(only=("b",))), A, ()).summary
+    assert (summary.deferred, summary.backing_off) == (1, 1)
 
 
 def test_outcomes_stand_in_the_order_of_the_plan_however_they_ended():
