@@ -46,8 +46,10 @@ LifecycleObserver = Callable[[str, Lifecycle, Lifecycle], None]
 EMPTY = DesiredState(models=())
 
 
-def load_manifest(paths: str | Sequence[str] = (), environ: Mapping[str, str] | None = None) -> DesiredState:
-    """Read, merge and check manifests; with no paths, the default ones.
+def load_manifest(
+    paths: str | Sequence[str] = (), environ: Mapping[str, str] | None = None, *, is_locked: bool = True
+) -> DesiredState:
+    """Read, merge and check manifests; with no paths, the default ones. ``is_locked``: with the lock file beside them.
 
     Raises:
         ManifestInvalid: with every problem and its place.
@@ -57,7 +59,8 @@ def load_manifest(paths: str | Sequence[str] = (), environ: Mapping[str, str] | 
     environment = dict(os.environ if environ is None else environ)
     stdin = sys.stdin.buffer if "-" in names else None
     try:
-        return manifest.load(names, environment, os.getcwd(), stdin)  # noqa: PTH109 -- the adapter speaks text
+        here = os.getcwd()  # noqa: PTH109 -- the adapter speaks text
+        return manifest.load(names, environment, here, stdin, is_locked=is_locked)
     except ManifestInvalid as invalid:
         if not names and invalid.problems[0].found == "no manifest":
             invalid.reason = "manifest_missing"

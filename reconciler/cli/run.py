@@ -17,6 +17,8 @@ SECTIONS = {
     "Say what you want": {
         "init": ("starting", "write a commented starter manifest for this machine"),
         "validate": ("starting", "check manifests; no store, no network"),
+        "lock": ("locking", "write down what references stand for; --upgrade moves them on"),
+        "outdated": ("locking", "which locked references moved on"),
         "plan": ("planning", "what apply would do, and why"),
         "apply": ("applying", "do it once"),
         "watch": ("watching", "keep doing it"),

@@ -266,6 +266,8 @@ class DesiredModel:
     depends_on: tuple[str, ...] = ()  # names of models that must be present before this one
     publish: tuple[str, ...] = ()  # caches of other tools it is placed into as well
     spec_digest: Digest = Digest("")
+    revision: str = ""  # of a locked model: the commit or tag its files are from
+    is_locked: bool = False  # its artifacts are those of the lock file
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.adapters.ledger import FileRow
 from reconciler.core.actions import Action, ActionKind
-from reconciler.core.errors import Failure, permanent
+from reconciler.core.errors import Failure, permanent, refused
 from reconciler.core.ports import Fetched, FetchRequest, Location
 from reconciler.core.state import Artifact, DesiredModel, FileStat
 from reconciler.execute.content import Findings, judge_model, judge_partial
@@ -152,8 +152,17 @@ def _arrive(work: Work, model: DesiredModel, file: Artifact) -> Arrived | None:
         except Failure as failure:
             if file.optional and failure.reason in _MAY_BE_MISSING:
                 return None
-            raise
+            raise _against_lock(model, file, failure) from failure
         return _commit(work, model, file, fetched, key)
+
+
+def _against_lock(model: DesiredModel, file: Artifact, failure: Failure) -> Failure:
+    """Other bytes than were locked are no mere bad download: somebody has to look."""
+    if not model.is_locked or failure.reason not in {"digest_mismatch", "size_mismatch"}:
+        return failure
+    message = f"{model.name}: {file.path} is not what was locked: {failure.message}"
+    hint = f"find out why; to accept it: reconciler lock --upgrade {model.name}"
+    return refused("lock_mismatch", message, hint=hint)
 
 
 def _present(work: Work, file: Artifact) -> Arrived | None:

@@ -76,6 +76,8 @@ class Work:
 
     def revision_of(self, model: DesiredModel) -> str:
         """The commit or tag that a mutable reference was resolved to; empty where there is none."""
+        if model.is_locked:
+            return model.revision
         for resolution in self.sight.observed.resolutions:
             if resolution.model == model.name and resolution.spec_digest == model.spec_digest:
                 return resolution.revision

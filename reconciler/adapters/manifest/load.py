@@ -7,6 +7,7 @@ invalid: nothing here ever turns into "no models" by accident.
 
 import gc
 import os
+import posixpath
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,11 @@ from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.parse import parse
 from reconciler.adapters.manifest.reader import read
 from reconciler.adapters.manifest.rules import manifest_schema
-from reconciler.adapters.manifest.search import Document, Origin, find, read_bytes
+from reconciler.adapters.manifest.search import Document, Origin, find, lock_beside, read_bytes
 from reconciler.adapters.manifest.tree import Node, merge
 from reconciler.adapters.manifest.walker import Walker
-from reconciler.core.errors import ManifestInvalid
+from reconciler.core.errors import Failure, ManifestInvalid, Problem
+from reconciler.core.locked import LOCK_NAME, honour, parse_lock
 from reconciler.core.state import DesiredState
 
 
@@ -33,6 +35,8 @@ def load(
     cwd: str | None = None,
     stdin: BinaryIO | None = None,
     extensions: Callable[[], Extensions] = no_extensions,
+    *,
+    is_locked: bool = True,
 ) -> DesiredState:
     """Read the manifest.
 
@@ -42,19 +46,22 @@ def load(
         cwd: what relative paths are relative to; the working directory where None.
         stdin: read for ``-``; the process's where None.
         extensions: asked where a scheme, format or runtime is none of ours.
+        is_locked: whether the lock file beside the manifest counts.
 
     Raises:
         ManifestInvalid: with every problem there is.
     """
     found = environ if environ is not None else os.environ
     documents = read_documents(paths, found, cwd or str(Path.cwd()), stdin)
+    if not is_locked:
+        documents = tuple(document for document in documents if not _is_lock(document))
     return load_documents(documents, found, extensions)
 
 
 def read_documents(
     paths: Sequence[str], environ: Mapping[str, str], cwd: str, stdin: BinaryIO | None = None
 ) -> tuple[Document, ...]:
-    """The bytes of every file of the manifest, in the order they are merged.
+    """The bytes of every file of the manifest, in the order they are merged, and of the lock file beside the first.
 
     Raises:
         ManifestInvalid: where one is missing or cannot be read.
@@ -62,9 +69,11 @@ def read_documents(
     findings = Findings()
     source = stdin if stdin is not None else sys.stdin.buffer if "-" in paths else None
     documents = [read_bytes(origin, cwd, findings, source) for origin in find(paths, environ, cwd, findings)]
+    found = [document for document in documents if document is not None]
+    lock = lock_beside(found, cwd, findings)
     if len(findings):
         raise ManifestInvalid(findings.problems)
-    return tuple(document for document in documents if document is not None)
+    return tuple(found if lock is None else [*found, lock])
 
 
 def find_origins(paths: Sequence[str], environ: Mapping[str, str], cwd: str) -> tuple[Origin, ...]:
@@ -95,7 +104,8 @@ def load_documents(
     Raises:
         ManifestInvalid: with every problem there is.
     """
-    files = [Document(*document) for document in documents]
+    everything = [Document(*document) for document in documents]
+    files = [document for document in everything if not _is_lock(document)]
     findings = Findings()
     border = Border(findings, {file.label: file.folder for file in files}, extensions)
     with _without_collector():
@@ -103,7 +113,22 @@ def load_documents(
         state = None if root is None else parse(root, border)
     if state is None or len(findings):
         raise ManifestInvalid(findings.problems)
-    return replace(state, files=tuple(dict.fromkeys(file.path for file in files if file.path)))
+    state = replace(state, files=tuple(dict.fromkeys(file.path for file in files if file.path)))
+    for document in filter(_is_lock, everything):
+        state = _honoured(state, document)
+    return state
+
+
+def _is_lock(document: Document) -> bool:
+    return posixpath.basename(document.label) == LOCK_NAME
+
+
+def _honoured(state: DesiredState, document: Document) -> DesiredState:
+    try:
+        return honour(state, parse_lock(document.data))
+    except Failure as failure:
+        expected = "a lock file as reconciler lock writes it"
+        raise ManifestInvalid((Problem(document.label, 1, 1, failure.message, expected, failure.hint),)) from failure
 
 
 def _merged(files: Sequence[Document], environ: Mapping[str, str], findings: Findings) -> Node | None:

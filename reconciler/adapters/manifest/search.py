@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.reader import DEFAULT_LIMITS
+from reconciler.core.locked import LOCK_NAME
 
 STDIN_LABEL = "<stdin>"
 MAX_FILES = 1000
@@ -29,6 +30,15 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+
+
+def lock_beside(documents: Sequence["Document"], cwd: str, findings: Findings) -> "Document | None":
+    """The lock file beside the first manifest; None where there is none."""
+    first = next((document for document in documents if document.path not in ("", "-")), None)
+    path = posixpath.join(posixpath.dirname(first.path), LOCK_NAME) if first is not None else ""
+    if first is None or not posixpath.lexists(path):
+        return None
+    return read_bytes(Origin(posixpath.join(posixpath.dirname(first.label), LOCK_NAME), path), cwd, findings)
 
 
 @dataclass(frozen=True, slots=True)
