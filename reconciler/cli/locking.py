@@ -7,7 +7,7 @@ import click
 from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.layout import Ink
 from reconciler.cli.names import names_argument, unknown_model
-from reconciler.cli.opening import desired_from, opened
+from reconciler.cli.opening import opened
 from reconciler.cli.screen import put_lines, show
 from reconciler.cli.settings import Settings
 from reconciler.core.exits import Exit
@@ -63,7 +63,9 @@ def outdated(context: click.Context, names: tuple[str, ...]) -> int:
 
 def _declared(settings: Settings, names: Sequence[str]) -> DesiredState:
     """The manifest as declared; every name must be one of its models."""
-    desired = desired_from(settings, is_locked=False)
+    from reconciler.library import load_manifest  # noqa: PLC0415
+
+    desired = load_manifest(tuple(settings.files), environ=settings.environ, is_locked=False)
     known = [model.name for model in desired.models]
     for name in names:
         if name not in known:

@@ -29,7 +29,7 @@ _TOLD = frozenset({"action_failed"})  # by the line of the outcome
 NO_MANIFEST = "manifest_missing"  # the reason of load_manifest where no default place holds one
 
 
-def desired_from(settings: Settings, *, is_locked: bool = True) -> DesiredState:
+def desired_from(settings: Settings) -> DesiredState:
     """The manifest that ``-f`` names, or the default one.
 
     Raises:
@@ -37,7 +37,7 @@ def desired_from(settings: Settings, *, is_locked: bool = True) -> DesiredState:
     """
     from reconciler.library import load_manifest  # noqa: PLC0415
 
-    return load_manifest(tuple(settings.files), environ=settings.environ, is_locked=is_locked)
+    return load_manifest(tuple(settings.files), environ=settings.environ)
 
 
 def desired_if_any(settings: Settings) -> DesiredState | None:
