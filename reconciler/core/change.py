@@ -2,7 +2,7 @@
 
 For each reason there is a short list of things a person could change, the least intrusive first. Each is applied to the
 inputs and planned; the first that turns the decision is the answer. Where the change is a number, it is searched for
-until one byte less does not turn it. :func:`apply_change` is public, so that a test can hold every answer to its word.
+until one byte less does not turn it (:mod:`~reconciler.core.changed` makes the change, also for the test that checks).
 """
 
 from collections.abc import Callable, Iterator
@@ -72,12 +72,16 @@ def _windows(desired: DesiredState) -> list[str]:
     ]
 
 
-def _for_network(desired: DesiredState, name: str, model: DesiredModel | None) -> Iterator[Change]:
+def _for_network(desired: DesiredState, name: str, model: DesiredModel | None) -> list[Change]:
+    found = []
     if model is not None and model.download is not DownloadPolicy.AUTOMATIC:
         message = "downloaded as soon as there is room"
-        yield Change(model_field(name, "download"), model.download.value, DownloadPolicy.AUTOMATIC.value, message)
+        found.append(
+            Change(model_field(name, "download"), model.download.value, DownloadPolicy.AUTOMATIC.value, message)
+        )
     if desired.network.require is not NetworkRequirement.ANY:
-        yield Change("network.require", desired.network.require.value, "any", "any network will do")
+        found.append(Change("network.require", desired.network.require.value, "any", "any network will do"))
+    return found
 
 
 def _by_hand(observed: ObservedState, name: str, reason: str) -> Iterator[Change]:
@@ -102,21 +106,24 @@ def _by_hand(observed: ObservedState, name: str, reason: str) -> Iterator[Change
         yield Change(model_field(name, "pin"), False, to=True, message=f"`reconciler pin {name}` keeps it for good")
 
 
-def _of_entry(model: DesiredModel | None, name: str) -> Iterator[Change]:
+def _of_entry(model: DesiredModel | None, name: str) -> list[Change]:
     """What a person writes into the model's entry."""
     if model is None:
-        yield Change(f"models.{name}", None, "present", "in the manifest it is wanted and no longer cache")
-        return
+        return [Change(f"models.{name}", None, "present", "in the manifest it is wanted and no longer cache")]
+    found = []
     if model.when != Selector():
-        yield Change(model_field(name, "when"), "set", {}, "without a selector it is for every machine")
+        found.append(Change(model_field(name, "when"), "set", {}, "without a selector it is for every machine"))
     if model.rollout_percent is not None:
-        yield Change(model_field(name, "rollout"), model.rollout_percent, 100, "the roll-out takes in every machine")
+        message = "the roll-out takes in every machine"
+        found.append(Change(model_field(name, "rollout"), model.rollout_percent, 100, message))
     if model.state is WantedState.LOADED:
-        yield Change(model_field(name, "state"), "loaded", "present", "it stays on the disk and leaves the memory")
+        message = "it stays on the disk and leaves the memory"
+        found.append(Change(model_field(name, "state"), "loaded", "present", message))
     if model.state is WantedState.ABSENT:
-        yield Change(model_field(name, "state"), "absent", "present", "it is wanted again")
+        found.append(Change(model_field(name, "state"), "absent", "present", "it is wanted again"))
     else:
-        yield Change(model_field(name, "state"), model.state.value, "absent", "it is not wanted at all")
+        found.append(Change(model_field(name, "state"), model.state.value, "absent", "it is not wanted at all"))
+    return found
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -127,6 +134,8 @@ def smallest(low: int, step: int, bound: int, is_enough: Callable[[int], bool]) 
 
     ``step`` is a first guess of the distance; plans are costly, so the search gallops from there.
     """
+    if bound <= low:
+        return None
     high = min(bound, low + max(step, 1))
     while not is_enough(high):
         if high >= bound:
@@ -141,57 +150,56 @@ def smallest(low: int, step: int, bound: int, is_enough: Callable[[int], bool]) 
     return high
 
 
+def _searched(make: Callable[[int], Change], low: int, step: int, bound: int, turned: Turned) -> Iterator[Change]:
+    """The change with the smallest number that is enough, where there is one."""
+    found = smallest(low, step, bound, lambda number: turned(make(number)))
+    if found is not None:
+        yield make(found)
+
+
 def _for_room(
     desired: DesiredState, observed: ObservedState, name: str, model: DesiredModel | None, turned: Turned
 ) -> Iterator[Change]:
     total = observed.disk.total_bytes
-    now = desired.cache.max_size.of(total)
+    now, kept_free = desired.cache.max_size.of(total), desired.cache.min_free.of(total)
     everything = _everything(desired, observed)
-    need = max(1, everything // 64)
 
     def room(size: int) -> Change:
         message = f"with {format_size(size)} ({size} bytes) there is room for it"
         return Change("cache.maxSize", _size_word(desired.cache.max_size), size, message)
-
-    found = smallest(now, need, now + everything, lambda size: turned(room(size)))
-    if found is not None:
-        yield room(found)
-    kept_free = desired.cache.min_free.of(total)
 
     def free(less: int) -> Change:
         left = kept_free - less
         message = f"keeping only {format_size(left)} ({left} bytes) free there is room for it"
         return Change("cache.minFreeSpace", _size_word(desired.cache.min_free), left, message)
 
-    found = smallest(0, need, kept_free, lambda less: turned(free(less))) if kept_free else None
-    if found is not None:
-        yield free(found)
+    yield from _searched(room, now, everything // 64, now + everything, turned)
+    yield from _searched(free, 0, everything // 64, kept_free, turned)
     yield from _more_priority(name, model)
     if model is None:
         yield Change(model_field(name, "pin"), False, to=True, message=f"`reconciler pin {name}` keeps it for good")
 
 
-def _more_priority(name: str, model: DesiredModel | None) -> Iterator[Change]:
-    for priority in Priority:
-        if model is not None and priority > model.priority:
-            message = "it then comes before what takes the room now"
-            yield Change(model_field(name, "priority"), model.priority.word, priority.word, message)
+def _more_priority(name: str, model: DesiredModel | None) -> list[Change]:
+    message = "it then comes before what takes the room now"
+    return [
+        Change(model_field(name, "priority"), model.priority.word, priority.word, message)
+        for priority in Priority
+        if model is not None and priority > model.priority
+    ]
 
 
 def _for_memory(
     desired: DesiredState, observed: ObservedState, name: str, model: DesiredModel | None, turned: Turned
 ) -> Iterator[Change]:
-    total = observed.memory.total_bytes
-    budget = desired.memory.budget
-
-    def more(size: int) -> Change:
-        return Change("memory.budget", _size_word(budget), size, f"a budget of {size} bytes has room for it")
-
+    total, budget = observed.memory.total_bytes, desired.memory.budget
     if budget is not None:
-        now = budget.of(total)
-        found = smallest(now, max(1, total // 64), max(total, now) * 4, lambda size: turned(more(size)))
-        if found is not None:
-            yield more(found)
+        word, now = _size_word(budget), budget.of(total)
+
+        def more(size: int) -> Change:
+            return Change("memory.budget", word, size, f"a budget of {size} bytes has room for it")
+
+        yield from _searched(more, now, total // 64, max(total, now) * 4, turned)
     yield from _more_priority(name, model)
 
 
@@ -202,9 +210,7 @@ def _for_guard(desired: DesiredState, observed: ObservedState, turned: Turned) -
     def allow(count: int) -> Change:
         return Change("cache.maxEvictions", now, count, f"--allow-evict {count} says that it is meant")
 
-    found = smallest(0, 1, len(observed.store.models), lambda count: turned(allow(count)))
-    if found is not None:
-        yield allow(found)
+    return _searched(allow, 0, 1, len(observed.store.models), turned)
 
 
 def _everything(desired: DesiredState, observed: ObservedState) -> int:
@@ -218,9 +224,7 @@ def _everything(desired: DesiredState, observed: ObservedState) -> int:
     return 4 * (wanted + copies + stored + observed.store.used_bytes + 1)
 
 
-def _size_word(size: Size | None) -> int | str | None:
-    if size is None:
-        return None
+def _size_word(size: Size) -> int | str:
     return size.size_bytes if size.size_bytes is not None else f"{size.percent:g}%"
 
 

@@ -125,13 +125,8 @@ def _encoder_of(hint: Any) -> Coder | None:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return lambda value: None if value is None else value.value
     if get_origin(kind) is tuple:
-        coders = [_encoder_of(argument) for argument in get_args(kind)]
-        if coders[-1] is None and len(coders) == 1:
-            return list
-        first = coders[0]
-        if get_args(kind)[-1] is Ellipsis:
-            return list if first is None else lambda value: [first(item) for item in value]
-        return list
+        first = _encoder_of(get_args(kind)[0])  # a pair holds plain values only
+        return list if first is None else lambda value: [first(item) for item in value]
     return None
 
 

@@ -50,22 +50,19 @@ class Candidate:
         return f"evict:{self.name}{f':{self.subject}:{self.key}' if suffix is None else suffix}"
 
 
-def policy_key(policy: EvictionPolicy) -> Callable[[StoredModel], tuple[float | str, ...]]:
+_Key = Callable[[StoredModel], tuple[float | str, ...]]
+_KEYS: dict[EvictionPolicy, _Key] = {
+    EvictionPolicy.LRU: lambda stored: (stored.last_used, stored.installed_at),
+    EvictionPolicy.LFU: lambda stored: (stored.use_count, stored.last_used, stored.installed_at),
+    EvictionPolicy.FIFO: lambda stored: (stored.installed_at,),
+    EvictionPolicy.LARGEST_FIRST: lambda stored: (-stored_bytes(stored), stored.last_used),
+}
+
+
+def policy_key(policy: EvictionPolicy) -> _Key:
     """The sort key of unwanted revisions: what goes first sorts first. Ties go by name, then by revision."""
-
-    def key(stored: StoredModel) -> tuple[float | str, ...]:
-        name = (stored.name, stored.spec_digest)
-        match policy:
-            case EvictionPolicy.LRU:
-                return (max(stored.last_used, 0.0), stored.installed_at, *name)
-            case EvictionPolicy.LFU:
-                return (stored.use_count, stored.last_used, stored.installed_at, *name)
-            case EvictionPolicy.FIFO:
-                return (stored.installed_at, *name)
-            case EvictionPolicy.LARGEST_FIRST:
-                return (-stored_bytes(stored), stored.last_used, *name)
-
-    return key
+    key = _KEYS[policy]
+    return lambda stored: (*key(stored), stored.name, stored.spec_digest)
 
 
 def of_model(stored: StoredModel, detail: str, *, is_wanted: bool = False, after: tuple[str, ...] = ()) -> Candidate:

@@ -71,34 +71,27 @@ def network_gate(need: Need, policy: NetworkPolicy, inventory: Inventory, reques
 
 
 def _policy_gate(model: DesiredModel, device: DeviceFacts, request: Request) -> Deferred | None:
-    match model.download:
-        case DownloadPolicy.NEVER:
-            return Deferred(
-                model.name, "download_never", "the manifest says never to download it; place its files and adopt"
-            )
-        case DownloadPolicy.MANUAL:
-            is_asked = model.name in request.only or (request.verb == "load" and model.name in request.models)
-            message = f"downloaded by hand only: `load {model.name}` or `apply --only {model.name}`"
-            return None if is_asked else Deferred(model.name, "download_manual", message)
-        case DownloadPolicy.UNMETERED if device.is_metered:
-            return Deferred(
-                model.name, "network_metered", "the network is metered and the model asks for one that is not"
-            )
-        case DownloadPolicy.UNMETERED | DownloadPolicy.AUTOMATIC:
-            return None
+    name, policy = model.name, model.download
+    if policy is DownloadPolicy.NEVER:
+        return Deferred(name, "download_never", "the manifest says never to download it; place its files and adopt")
+    is_asked = name in request.only or (request.verb == "load" and name in request.models)
+    if policy is DownloadPolicy.MANUAL and not is_asked:
+        return Deferred(name, "download_manual", f"downloaded by hand only: `load {name}` or `apply --only {name}`")
+    if policy is DownloadPolicy.UNMETERED and device.is_metered:
+        return Deferred(name, "network_metered", "the network is metered and the model asks for one that is not")
+    return None
 
 
 def _requirement_gate(model: DesiredModel, require: NetworkRequirement, device: DeviceFacts) -> Deferred | None:
-    match require:
-        case NetworkRequirement.UNMETERED if device.is_metered:
-            return Deferred(model.name, "network_metered", "the network is metered and network.require is unmetered")
-        case NetworkRequirement.ANY | NetworkRequirement.UNMETERED:
-            return None
-        case NetworkRequirement.WIFI | NetworkRequirement.ETHERNET:
-            if device.network == require.value:
-                return None
-            message = f"network.require is {require.value} and the network is {device.network}"
-            return Deferred(model.name, "network_unmet", message)
+    if require is NetworkRequirement.ANY:
+        return None
+    if require is NetworkRequirement.UNMETERED:
+        message = "the network is metered and network.require is unmetered"
+        return Deferred(model.name, "network_metered", message) if device.is_metered else None
+    if device.network == require.value:
+        return None
+    message = f"network.require is {require.value} and the network is {device.network}"
+    return Deferred(model.name, "network_unmet", message)
 
 
 def _window_gate(model: DesiredModel, windows: tuple[Window, ...], inventory: Inventory) -> Deferred | None:

@@ -146,16 +146,15 @@ def plan_loading(
         cause = Cause.PRESSURE if reason != "not_wanted_loaded" else Cause.INTENT
         cause = Cause.REQUEST if name in requested and cause is Cause.INTENT else cause
         loading.first.append(unload_action(name, by_name[name].bytes, reason, cause, spec))
-    policy = policy_precondition("memory", desired.memory) if verdict.load or verdict.stay else None
+    policy = policy_precondition("memory", desired.memory)
     for name in verdict.load:
         spec = specs.get(name) or inventory.current[name].spec_digest
         cause = Cause.REQUEST if name in requested else Cause.INTENT
         reason = "requested" if name in requested else "wanted_loaded"
-        if policy is not None:
-            loading.after.append(load_action(name, by_name[name].bytes, reason, cause, spec, policy))
+        loading.after.append(load_action(name, by_name[name].bytes, reason, cause, spec, policy))
     for seat in seats:
         is_wanted = wants_loaded(seat.model.name, seat.model, inventory)
-        if policy is not None and is_wanted and seat.model.name in verdict.stay and is_reloaded(seat):
+        if is_wanted and seat.model.name in verdict.stay and is_reloaded(seat):
             name, size = seat.model.name, by_name[seat.model.name].bytes
             cause = Cause.INTENT if seat.need and seat.need.is_new else Cause.DRIFT
             old = seat.stored.spec_digest if seat.stored else Digest("")

@@ -70,19 +70,17 @@ def _draft(desired: DesiredState, inventory: Inventory, roster: Roster, request:
 
 def _write_disk(draft: Draft, schedule: Schedule, roster: Roster) -> None:
     """Evictions, small mending of what cannot be brought now, arrivals."""
-    policy = policy_precondition("cache", draft.desired.cache) if schedule.steps else None
+    policy = policy_precondition("cache", draft.desired.cache)
     mending = [seat for seat in roster.seats if seat.need is not None and not seat.is_arriving]
     mended = False
     for step in schedule.steps:
         if isinstance(step, Eviction):
-            if policy is not None:
-                draft.actions.append(eviction_action(step, policy))
+            draft.actions.append(eviction_action(step, policy))
             continue
         if not mended:
             _write_mending(draft, mending, schedule.evicted)
             mended = True
-        if step.seat.need is not None:
-            draft.actions += need_actions(step.seat.need, step.after)
+        draft.actions += need_actions(step.need, step.after)
     if not mended:
         _write_mending(draft, mending, schedule.evicted)
 
@@ -123,13 +121,12 @@ def _place(seat: Seat, draft: Draft) -> None:
     if need is None:
         draft.satisfy(seat)
         return
-    if need.blocked_links:
-        paths = ", ".join(need.blocked_links)
-        message = f"something that was not made by this tool stands at {paths}; it is never replaced"
-        draft.diagnostics.append(Diagnostic("link_blocked", f"{seat.model.name}: {message}"))
-        if not seat.gate:
-            draft.defer(Deferred(seat.model.name, "link_blocked", message))
     if seat.gate is not None:
         draft.defer(seat.gate)
     elif not seat.is_arriving:
         draft.defer(no_room(seat))
+    if need.blocked_links:
+        paths = ", ".join(need.blocked_links)
+        message = f"something that was not made by this tool stands at {paths}; it is never replaced"
+        draft.diagnostics.append(Diagnostic("link_blocked", f"{seat.model.name}: {message}"))
+        draft.defer(Deferred(seat.model.name, "link_blocked", message))

@@ -13,6 +13,7 @@ from reconciler.core.actions import Cause
 from reconciler.core.admission import Seat
 from reconciler.core.eviction import Candidate, of_revision
 from reconciler.core.space import Holdings
+from reconciler.core.targets import Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Arrival:
     """One model's bytes come. ``after`` are ids of what makes room for it."""
 
     seat: Seat
+    need: Need
     after: tuple[str, ...]
 
 
@@ -88,9 +90,9 @@ class Scheduler:
 
     def bring(self, seats: Sequence[Seat]) -> Schedule:
         """Place every arrival where it has room; what never has is stuck."""
-        queue = list(seats)
+        queue = [(seat, seat.need) for seat in seats if seat.need is not None]
         while queue:
-            left = [seat for seat in queue if not self._try(seat)]
+            left = [(seat, need) for seat, need in queue if not self._try(seat, need)]
             if len(left) == len(queue):
                 break
             queue = left
@@ -98,12 +100,10 @@ class Scheduler:
             self._let_go([*self._waiting, *self._line])
             self._make_room(0, "over_limit")
         temporary = sum(size for size, _ in self._temporary)
-        return Schedule(tuple(self._steps), tuple(queue), self._peak, self._current - temporary)
+        stuck = tuple(seat for seat, _ in queue)
+        return Schedule(tuple(self._steps), stuck, self._peak, self._current - temporary)
 
-    def _try(self, seat: Seat) -> bool:
-        need = seat.need
-        if need is None:
-            return True
+    def _try(self, seat: Seat, need: Need) -> bool:
         coming = {key: size for key, size in need.still_to_come if key not in self._arrived}
         needed = sum(coming.values()) + need.temporary_to_come
         if needed and not self._is_feasible(needed):
@@ -113,16 +113,12 @@ class Scheduler:
         self._current += needed
         self._needed += needed
         self._peak = max(self._peak, self._current)
-        self._steps.append(Arrival(seat, after))
-        self._expect_release(seat)
+        self._steps.append(Arrival(seat, need, after))
+        self._expect_release(seat.model.name, need)
         return True
 
-    def _expect_release(self, seat: Seat) -> None:
+    def _expect_release(self, name: str, need: Need) -> None:
         """What this arrival will let go of when it is placed."""
-        need = seat.need
-        if need is None:
-            return
-        name = seat.model.name
         last = f"extract:{name}" if need.is_extracted else f"download:{name}" if need.fetch else f"link:{name}"
         if need.temporary_bytes:
             self._temporary.append((need.temporary_bytes, last))

@@ -130,9 +130,7 @@ def target_files(model: DesiredModel, inventory: Inventory) -> tuple[Artifact, .
 
 
 def is_satisfying(model: DesiredModel, stored: StoredModel, files: tuple[Artifact, ...]) -> bool:
-    """Whether a stored revision is the one that the manifest asks for, whatever state its files are in."""
-    if stored.spec_digest == model.spec_digest:
-        return True
+    """Whether a revision of another or unknown spec is what the manifest asks for, whatever state its files are in."""
     is_rebuilt = not stored.spec_digest  # the database was lost: what it was made from is not known
     if will_extract(model, files):
         return is_rebuilt and bool(stored.files)

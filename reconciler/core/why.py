@@ -89,7 +89,7 @@ def _change(desired: DesiredState, observed: ObservedState, name: str, before: t
 
     def turned(change: Change) -> bool:
         decision, reason, _ = verdict(plan(*apply_change(desired, observed, change, name)), name)
-        return (decision, reason) != before and not (before[1] == "no_room" and decision == "deferred")
+        return (decision, reason) != before and not decision == before[0] == "deferred"
 
     return next((each for each in candidates(desired, observed, name, before[1], turned) if turned(each)), None)
 

@@ -162,7 +162,7 @@ def test_foreign_pinned_loaded_and_in_use_are_never_evicted(world, verb):
             unloaded.add(action.model)
         if action.kind is ActionKind.EVICT and not action.subject:
             model = stored[action.model]
-            assert not (model.pinned or model.in_use or model.is_foreign)
+            assert not any((model.pinned, model.in_use, model.is_foreign))
             assert action.model not in pins or verb == "prune" or action.model not in {m.name for m in want.models}
             assert not model.loaded or action.model in unloaded
 
@@ -361,7 +361,7 @@ def small_world(priorities, wishes, states, limit):
 
 @pytest.mark.slow
 def test_every_small_world_keeps_the_laws():
-    """All of three models × wishes × states × limits: a certificate, not a sample."""
+    """All combinations of three models' wishes, states and limits: a certificate, not a sample."""
     count = 0
     wishes = (None, WantedState.PRESENT, WantedState.ABSENT)
     for chosen in itertools.product(wishes, repeat=3):

@@ -59,7 +59,7 @@ def blocks(size: int) -> int:
 
 def artifact(path: str = "model.bin", content: Digest | str | None = "x", size: int | None = BLOCK, **rest) -> Artifact:
     found = Digest(content) if content and content.startswith("sha256:") else digest(content) if content else None
-    return Artifact(path, (f"https://origin.example/{path}",), found, size, **rest)
+    return Artifact(path, (f"https://origin.example/{size}/{path}",), found, size, **rest)
 
 
 def wanted(name: str, *artifacts: Artifact, **rest) -> DesiredModel:
@@ -148,7 +148,7 @@ def revisions(draw, name: str, blob_states: dict[Digest, Condition], want: Desir
     is_same = want is not None and draw(st.booleans())
     model = want if is_same else draw(models(name, with_links=False))
     files = []
-    for place, source in enumerate(model.artifacts):
+    for source in model.artifacts:
         content = source.digest or digest(f"served {name} {source.path} {source.size_bytes}")
         path = source.path
         size = source.size_bytes or 0
