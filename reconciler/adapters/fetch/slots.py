@@ -13,36 +13,52 @@ from reconciler.core.ports import CancelToken
 
 
 class Slots:
-    """A priority queue before a fixed number of places; equal priorities keep their order of arrival."""
+    """A priority queue before a fixed number of places; equal priorities keep their order of arrival.
+
+    A place that becomes free is handed to the one whose turn it is; nobody else is woken, however many wait.
+    """
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._condition = threading.Condition()
-        self._waiting: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[int, int, threading.Event]] = []
         self._order = itertools.count()
 
     @contextmanager
     def hold(self, priority: int, cancel: CancelToken) -> Iterator[None]:
-        """Wait for a place, keep it within the block."""
-        ticket = (-priority, next(self._order))
-        with self._condition:
-            heapq.heappush(self._waiting, ticket)
-            while self._free <= 0 or self._waiting[0] != ticket:
-                self._condition.wait(0.2)
-                if cancel.is_set():
-                    self._waiting.remove(ticket)
-                    heapq.heapify(self._waiting)
-                    self._condition.notify_all()
-                    raise transient("cancelled", "stopped while waiting for its turn")
-            heapq.heappop(self._waiting)
-            self._free -= 1
-            self._condition.notify_all()
+        """Wait for a place, keep it within the block.
+
+        Raises:
+            Failure: transient ``cancelled``.
+        """
+        turn = threading.Event()
+        entry = (-priority, next(self._order), turn)
+        with self._lock:
+            heapq.heappush(self._waiting, entry)
+            self._hand_out()
+        while not turn.wait(0.2):
+            if cancel.is_set() and self._leave(entry):
+                raise transient("cancelled", "stopped while waiting for its turn")
         try:
             yield
         finally:
-            with self._condition:
+            with self._lock:
                 self._free += 1
-                self._condition.notify_all()
+                self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._free > 0 and self._waiting:
+            self._free -= 1
+            heapq.heappop(self._waiting)[2].set()
+
+    def _leave(self, entry: tuple[int, int, threading.Event]) -> bool:
+        """Give up waiting; False where the place was handed over at this very moment."""
+        with self._lock:
+            if entry[2].is_set():
+                return False
+            self._waiting.remove(entry)
+            heapq.heapify(self._waiting)
+            return True
 
 
 class Connections:
