@@ -9,9 +9,10 @@ Sizes are blocks on disk: each file rounded up. What an archive unpacks to is un
 compress, so it is taken to be as large as the archive, and both lie on disk together until the archive is dropped.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from reconciler.core.arrivals import arrivals_of, blocks_of, network_bytes_of, on_disk_of, repairs_of, total_of
 from reconciler.core.inventory import Inventory
 from reconciler.core.state import (
     Artifact,
@@ -172,12 +173,12 @@ def _bring(model: DesiredModel, inventory: Inventory, stored: StoredModel | None
     reason = "spec_changed" if stored is not None else "not_in_store"
     if not fetch and stored is None:
         reason = "local_copy" if copy else "blob_in_store"
-    arrivals = tuple(_arrivals(model.name, (*fetch, *copy), inventory))
-    on_disk = tuple(_on_disk(model.name, fetch, inventory))
+    arrivals = tuple(arrivals_of(model.name, (*fetch, *copy), inventory))
+    on_disk = tuple(on_disk_of(model.name, fetch, inventory))
     temporary = 0
     if is_extracted:
         temporary = sum(size for _, size in arrivals)
-        whole = sum(_blocks(file.size_bytes or 0, inventory) for file in files)
+        whole = sum(blocks_of(file.size_bytes or 0, inventory) for file in files)
         arrivals, on_disk = ((f"{model.name}/", whole),), ((TEMPORARY, sum(size for _, size in on_disk)),)
     resolution = inventory.resolutions.get((model.name, model.spec_digest))
     return Need(
@@ -195,8 +196,8 @@ def _bring(model: DesiredModel, inventory: Inventory, stored: StoredModel | None
         temporary_bytes=temporary,
         on_disk=on_disk,
         keeps=tuple(dict.fromkeys(file.digest for file in files if file.digest in inventory.allocated)),
-        network_bytes=_network_bytes(model.name, fetch, inventory),
-        size_bytes=_total(file.size_bytes for file in (*fetch, *copy)),
+        network_bytes=network_bytes_of(model.name, fetch, inventory),
+        size_bytes=total_of(file.size_bytes for file in (*fetch, *copy)),
         message="" if resolution is None else resolution.message,
     )
 
@@ -216,11 +217,11 @@ def _mend(model: DesiredModel, inventory: Inventory, stored: StoredModel) -> Nee
     is_extracted = will_extract(model, files) and not {file.path for file in bad} <= {file.path for file in files}
     wanted = files if is_extracted else tuple(_artifact_of(file, files) for file in bad)
     fetch, copy, relink = _sorted_by_origin(wanted, inventory)
-    archive_bytes = sum(size for _, size in _arrivals(model.name, (*fetch, *copy), inventory)) if is_extracted else 0
-    on_disk = tuple(_on_disk(model.name, fetch, inventory))
+    archive_bytes = sum(size for _, size in arrivals_of(model.name, (*fetch, *copy), inventory)) if is_extracted else 0
+    on_disk = tuple(on_disk_of(model.name, fetch, inventory))
     if is_extracted:
         on_disk = ((TEMPORARY, sum(size for _, size in on_disk)),)
-    good_bytes = sum(_blocks(file.size_bytes, inventory) for file in stored.files if file not in bad)
+    good_bytes = sum(blocks_of(file.size_bytes, inventory) for file in stored.files if file not in bad)
     return Need(
         model,
         stored,
@@ -233,11 +234,11 @@ def _mend(model: DesiredModel, inventory: Inventory, stored: StoredModel) -> Nee
         place=() if is_extracted else place,
         links=links,
         blocked_links=blocked,
-        arrivals=tuple(_repairs(model.name, bad, inventory)),
+        arrivals=tuple(repairs_of(model.name, bad, inventory)),
         on_disk=on_disk,
         temporary_bytes=archive_bytes + good_bytes if is_extracted else 0,
-        network_bytes=_network_bytes(model.name, fetch, inventory),
-        size_bytes=_total(file.size_bytes for file in (*fetch, *copy)),
+        network_bytes=network_bytes_of(model.name, fetch, inventory),
+        size_bytes=total_of(file.size_bytes for file in (*fetch, *copy)),
     )
 
 
@@ -270,56 +271,6 @@ def _sorted_by_origin(files: tuple[Artifact, ...], inventory: Inventory) -> _Ori
         else:
             fetch.append(file)
     return tuple(fetch), tuple(copy), tuple(relink)
-
-
-def _arrivals(name: str, files: Iterable[Artifact], inventory: Inventory) -> Iterator[tuple[str, int]]:
-    for file in files:
-        size = file.size_bytes
-        if size is None and file.digest in inventory.copies:
-            size = inventory.copies[file.digest].size_bytes
-        yield _arrival_key(name, file.path, file.digest), _blocks(size or 0, inventory)
-
-
-def _repairs(name: str, bad: list[StoredFile], inventory: Inventory) -> Iterator[tuple[str, int]]:
-    """Room for good copies. A bad one is set aside and goes on taking room, so nothing is gained by it."""
-    for file in bad:
-        yield _arrival_key(name, file.path, file.digest), _blocks(file.size_bytes, inventory)
-
-
-def _on_disk(name: str, fetch: Iterable[Artifact], inventory: Inventory) -> Iterator[tuple[str, int]]:
-    for file in fetch:
-        partial = inventory.partial_of(name, file)
-        if partial is not None:
-            yield _arrival_key(name, file.path, file.digest), partial.allocated_bytes
-
-
-def _arrival_key(name: str, path: str, digest: Digest | None) -> str:
-    """Names bytes that come, so that they are counted once however many models wait for them."""
-    return f"bring:{digest or f'{name}/{path}'}"
-
-
-def _blocks(size_bytes: int, inventory: Inventory) -> int:
-    block = inventory.observed.disk.block_bytes
-    return -(-size_bytes // block) * block
-
-
-def _network_bytes(name: str, fetch: Iterable[Artifact], inventory: Inventory) -> int | None:
-    total = 0
-    for file in fetch:
-        if file.size_bytes is None:
-            return None
-        partial = inventory.partial_of(name, file)
-        total += max(0, file.size_bytes - (partial.done_bytes if partial else 0))
-    return total
-
-
-def _total(sizes: Iterable[int | None]) -> int | None:
-    total = 0
-    for size in sizes:
-        if size is None:
-            return None
-        total += size
-    return total
 
 
 def _link_work(model: DesiredModel, stored: StoredModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
