@@ -34,6 +34,7 @@ SECTIONS = {
     },
     "Do one thing": {
         "verify": ("applying", "hash models again; --repair mends them"),
+        "bundle": ("bundling", "carry models to a machine without a network, in one file"),
         "load": ("applying", "bring models into their runtime"),
         "unload": ("applying", "let models go from their runtime"),
         "evict": ("applying", "delete models from the store"),

@@ -33,7 +33,12 @@ class LockedModel:
 
 
 def lock_document(models: Iterable[LockedModel]) -> Document:
-    """The document, models and keys in a stable order."""
+    """The document of a lock file."""
+    return entries_document("Lock", models)
+
+
+def entries_document(kind: str, models: Iterable[LockedModel]) -> Document:
+    """A document of that kind that lists models' files; models and keys in a stable order."""
     entries = {}
     for model in sorted(models, key=lambda model: model.name):
         entries[model.name] = {
@@ -41,11 +46,20 @@ def lock_document(models: Iterable[LockedModel]) -> Document:
             "revision": model.revision,
             "files": [_file_entry(file) for file in model.files],
         }
-    return heading("Lock") | {"models": entries}
+    return heading(kind) | {"models": entries}
 
 
 def parse_lock(data: bytes) -> tuple[LockedModel, ...]:
-    """The entries of a lock file, checked like everything that comes from outside.
+    """The entries of a lock file.
+
+    Raises:
+        Failure: permanent ``lock_invalid``, ``hostile_name`` or ``bad_digest``.
+    """
+    return parse_entries(data, "Lock")
+
+
+def parse_entries(data: bytes, kind: str) -> tuple[LockedModel, ...]:
+    """The entries of a document of that kind, checked like everything that comes from outside.
 
     Raises:
         Failure: permanent ``lock_invalid``, ``hostile_name`` or ``bad_digest``.
@@ -54,9 +68,9 @@ def parse_lock(data: bytes) -> tuple[LockedModel, ...]:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _invalid("it is no JSON document") from error
-    models = document.get("models") if isinstance(document, dict) and document.get("kind") == "Lock" else None
+    models = document.get("models") if isinstance(document, dict) and document.get("kind") == kind else None
     if not isinstance(models, dict) or not str(document.get("format_version", "")).startswith("1."):
-        raise _invalid("it is no Lock document of version 1")
+        raise _invalid(f"it is no {kind} document of version 1")
     return tuple(_entry(check_segment(name, "locked model"), value) for name, value in sorted(models.items()))
 
 

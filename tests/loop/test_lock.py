@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+from pathlib import Path
 
+import jsonschema
 import pytest
 from hubs import OTHER, WEIGHTS
 
 HEX = hashlib.sha256(WEIGHTS).hexdigest()
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 @pytest.fixture
@@ -125,3 +128,10 @@ def test_a_lock_that_cannot_be_trusted_changes_nothing(machine, lock_file, text,
     assert "models.lock.json" in problems[0]["file"]
     assert word in problems[0]["found"]
     assert machine.origin.asked("GET") == []
+
+
+def test_both_documents_are_as_their_schemas_say(hub):
+    hub.want("hf://org/repo")
+    for verb in ("lock", "outdated"):
+        rules = json.loads((SCHEMAS / f"{verb}.v1.schema.json").read_text())
+        jsonschema.Draft7Validator(rules).validate(hub.machine.run(verb, env=hub.env))
