@@ -9,7 +9,10 @@ import pytest
 def clean_environment(monkeypatch, tmp_path_factory):
     """A test sees an empty home and none of the variables that change what the product does."""
     for name in list(os.environ):
-        if name.startswith(("RECONCILER_", "HF_", "AWS_", "OLLAMA_", "XDG_")) and name != "RECONCILER_TESTS_FORBID_SKIPS":
+        if (
+            name.startswith(("RECONCILER_", "HF_", "AWS_", "OLLAMA_", "XDG_"))
+            and name != "RECONCILER_TESTS_FORBID_SKIPS"
+        ):
             monkeypatch.delenv(name)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "NO_COLOR", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
