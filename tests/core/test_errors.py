@@ -1,0 +1,61 @@
+"""Failures: sorted by what happens next, and the same on the other side of a process border."""
+
+import copy
+import pickle
+
+import pytest
+
+from reconciler.core.errors import Failure, FailureKind, ManifestInvalid, Problem, permanent, refused, transient
+
+WHERE = Problem("models.yaml", 12, 3, "found 'larg'", "one of: small, large", "did you mean large?", "models.a.size")
+
+
+def fields(failure):
+    return (failure.kind, failure.reason, failure.message, failure.hint, failure.retry_after_s)
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (transient("timeout", "no answer", hint="wait", retry_after_s=3.0), FailureKind.TRANSIENT),
+        (permanent("digest_mismatch", "other bytes", hint="mend"), FailureKind.PERMANENT),
+        (refused("in_use", "it is in use", hint="stop it"), FailureKind.REFUSED),
+    ],
+)
+def test_a_failure_is_the_same_after_pickling(failure, kind):
+    assert failure.kind is kind
+    assert str(failure) == failure.message
+    for twin in (pickle.loads(pickle.dumps(failure)), copy.copy(failure), copy.deepcopy(failure)):
+        assert type(twin) is Failure
+        assert fields(twin) == fields(failure)
+        assert str(twin) == failure.message
+
+
+@pytest.mark.parametrize("make", [transient, permanent, refused])
+def test_a_hint_may_be_missing_and_no_wait_is_asked_for_unless_named(make):
+    assert fields(make("r", "m"))[1:] == ("r", "m", "", None)
+
+
+def test_kinds_are_spelled_as_the_ledger_remembers_them():
+    assert [str(kind) for kind in FailureKind] == ["transient", "permanent", "refused"]
+
+
+def test_a_problem_begins_with_its_place_and_ends_with_its_hint():
+    text = "models.yaml:12:3: found 'larg'; expected one of: small, large"
+    assert str(WHERE) == f"{text} (did you mean large?)"
+    assert str(Problem("models.yaml", 12, 3, "found 'larg'", "one of: small, large")) == text
+
+
+def test_an_invalid_manifest_tells_all_its_problems_in_order_of_place():
+    early = Problem("models.yaml", 2, 9, "x", "y")
+    same_line = Problem("models.yaml", 12, 1, "x", "y")
+    other_file = Problem("a.yaml", 99, 1, "x", "y")
+    invalid = ManifestInvalid((WHERE, same_line, early, other_file))
+    assert invalid.problems == (other_file, early, same_line, WHERE)
+    assert (invalid.kind, invalid.reason) == (FailureKind.PERMANENT, "manifest_invalid")
+    assert invalid.hint
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 problem"), (2, "2 problems")])
+def test_problems_are_counted(count, words):
+    assert str(ManifestInvalid((WHERE,) * count)) == f"the manifest has {words}"
