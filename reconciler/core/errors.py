@@ -93,3 +93,6 @@ class ManifestInvalid(Failure):
             f"the manifest has {count} problem{'s' if count != 1 else ''}",
             hint="mend the places named; nothing was changed",
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ManifestInvalid, (self.problems,))

@@ -43,8 +43,22 @@ def sort_saved(saved: Plan, desired: DesiredState, observed: ObservedState, fres
 def _is_true(action: Action, settled: set[str], observed: ObservedState) -> bool:
     """Whether what the action would bring about is so already."""
     if action.kind == "evict":
-        return action.subject == "" and _current(action.model, observed) is None
+        return not _is_there(action, observed)
     return action.model in settled
+
+
+def _is_there(action: Action, observed: ObservedState) -> bool:
+    """Whether what an eviction would delete is still in the store."""
+    store = observed.store
+    match action.subject:
+        case "partial":
+            return any(partial.key in action.paths for partial in store.partials)
+        case "blob":
+            return any(blob.digest in action.paths for blob in store.blobs)
+        case "revision":
+            return any((m.name, m.spec_digest) == (action.model, action.spec_digest) for m in store.models)
+        case _:
+            return _current(action.model, observed) is not None
 
 
 def _current(name: str, observed: ObservedState) -> StoredModel | None:

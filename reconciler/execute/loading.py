@@ -2,9 +2,11 @@
 
 from reconciler.core.actions import Action
 from reconciler.core.errors import permanent, transient
-from reconciler.core.state import RuntimeSpec
+from reconciler.core.state import FailureFact, RuntimeSpec
 from reconciler.execute.work import Done, Work
 from reconciler.observe import runtime_model
+
+PRESSURE_PAUSE_S = 60.0
 
 
 def load(action: Action, work: Work) -> Done:
@@ -32,7 +34,20 @@ def unload(action: Action, work: Work) -> Done:
             runtime_model(work.world, stored), work.cancel_of(action.model)
         )
     work.ledger.record_unload(action.model)
+    if action.reason == "memory_pressure":
+        _hold_back(action.model, work)
     return Done(sum(load.size_bytes for load in loads))
+
+
+def _hold_back(name: str, work: Work) -> None:
+    """Memory was short: the model is not loaded again at the next glimpse of free memory, but after a while."""
+    desired = work.models.get(name)
+    if desired is not None:
+        message = f"{name} was unloaded because memory was short"
+        retry_at = work.world.now() + PRESSURE_PAUSE_S
+        work.ledger.failures.save(
+            FailureFact(name, desired.spec_digest, "transient", "memory_pressure", message, 1, retry_at, step="load")
+        )
 
 
 def _runtime(work: Work, name: str) -> RuntimeSpec:

@@ -21,8 +21,9 @@ def evict(action: Action, work: Work) -> Done:
     stored = work.stored_revision(action)
     if stored is None:
         return Done(is_skipped=True, message="it is not in the store any more")
-    _refuse_where_needed(stored, work)
-    if stored.is_current:
+    is_placed = stored.is_current and action.subject != "revision"  # it may have been superseded in this very pass
+    _refuse_where_needed(stored, work, is_current=is_placed)
+    if is_placed:
         for fact in stored.links:
             work.world.store.remove_link(fact.path)
         work.world.store.unplace(stored.name, known_files(stored))
@@ -52,12 +53,12 @@ def _evict_partials(action: Action, work: Work) -> Done:
     return Done(freed)
 
 
-def _refuse_where_needed(stored: StoredModel, work: Work) -> None:
+def _refuse_where_needed(stored: StoredModel, work: Work, *, is_current: bool) -> None:
     row = work.ledger.models.get(stored.name)
-    if stored.is_current and row is not None and row.pinned:
+    if is_current and row is not None and row.pinned:
         raise refused("pinned", f"{stored.name} is pinned", hint=f"reconciler unpin {stored.name}")
     loaded = {load.model for load in work.ledger.loads.get_all()}
-    if stored.is_current and stored.loaded and stored.name in loaded:
+    if is_current and stored.loaded and stored.name in loaded:
         raise refused("loaded", f"{stored.name} is loaded", hint=f"reconciler unload {stored.name}")
     for file in stored.files:
         if file.digest is not None and work.world.store.is_in_use(work.world.store.blob_path(file.digest)):

@@ -117,7 +117,7 @@ def _remember_found(work: Work, action: Action, stored: StoredModel, good: dict[
 
 def link(action: Action, work: Work) -> Done:
     """Place what is in the store (or in another cache of this machine), or make the declared links."""
-    if action.reason == "link_missing":
+    if action.subject == "links":
         return _make_links(action, work)
     if action.reason == "rollback":
         return _roll_back(action, work)
@@ -158,7 +158,7 @@ def _make_links(action: Action, work: Work) -> Done:
     store = work.world.store
     target = link_target(store.root, action.model, [row.path for row in current.files])
     own = {link.path for link in work.sight.facts.links if link.model == action.model}
-    for path in model.links:
+    for path in action.paths or model.links:
         store.make_link(target, path, is_own=path in own)
         work.ledger.links.save(LinkRow(path, action.model, target.removeprefix(f"{store.root}/")))
     return Done(0)

@@ -84,11 +84,12 @@ class Work:
         return ""
 
     def is_needed(self, digest: Digest, by_others_than: str) -> bool:
-        """Whether a wanted target of another model is made of this blob."""
+        """Whether another model that this plan keeps or brings is made of this blob."""
+        without_room = {deferred.model for deferred in self.plan.deferred if deferred.reason == "no_room"}
         return any(
             artifact.digest == digest
             for model in self.models.values()
-            if model.name != by_others_than and model.state is not WantedState.ABSENT
+            if model.name != by_others_than and model.name not in without_room and model.state is not WantedState.ABSENT
             for artifact in self.targets(model)
         )
 

@@ -227,3 +227,14 @@ def test_a_signed_url_is_used_again_though_nobody_remembers_its_query(machine):
     machine.apply()
     assert machine.has("alpha", digest)
     assert not any(b"hush" in path.read_bytes() for path in machine.store.glob("state.db*"))
+
+
+def test_pruning_while_a_revision_is_replaced_keeps_the_new_one(machine):
+    old = machine.model("alpha", b"old" * 1000)
+    machine.apply()
+    new = machine.model("alpha", b"new" * 1000)
+    machine.apply("--prune")
+    assert machine.has("alpha", new)
+    machine.apply("--prune")
+    assert machine.has("alpha", new)
+    assert not machine.blob(old).exists()
