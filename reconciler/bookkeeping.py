@@ -14,6 +14,7 @@ from reconciler.core.actions import Request
 from reconciler.core.errors import Failure
 from reconciler.core.state import DesiredState, Digest, Override, WantedState
 from reconciler.observe import Sight
+from reconciler.publishing import remove_link
 from reconciler.world import World
 
 QUARANTINE_S = 86400.0  # how long a bad copy is kept
@@ -63,7 +64,7 @@ def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight
         for name, columns in changes.items():
             ledger.models.update(name, columns)
         for path in dropped:
-            world.store.remove_link(path)
+            remove_link(world, path, is_own=True)
             ledger.links.forget(path)
         for override in sight.facts.overrides:
             if override.kind in {"load", "unload", "rollback"} and _is_outdated(

@@ -34,6 +34,7 @@ from reconciler.core.state import (
     StoreFacts,
     WantedState,
 )
+from reconciler.publishing import fact_of
 from reconciler.world import World
 
 SEALED_MODE = 0o444
@@ -174,7 +175,7 @@ def _with_links(
         paths = {*own.get(model.name, ()), *declared.get(model.name, ())} if model.is_current else set()
         target = link_target(world.store.root, model.name, [file.path for file in model.files])
         found = tuple(
-            world.store.link_fact(path, target, is_own=path in own.get(model.name, ())) for path in sorted(paths)
+            fact_of(world, model, path, target, is_own=path in own.get(model.name, ())) for path in sorted(paths)
         )
         linked.append(replace(model, links=found) if found else model)
     return tuple(linked)

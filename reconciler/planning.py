@@ -15,6 +15,7 @@ from reconciler.core.ports import CancelToken
 from reconciler.core.state import DesiredModel, DesiredState, Digest, FailureFact, LocalCopy, Override, Resolution
 from reconciler.log import get_log
 from reconciler.observe import Answers, Sight, observe, target_artifacts
+from reconciler.publishing import with_published
 from reconciler.resolve import NEVER, changed_sources, needs_asking, resolve_all
 from reconciler.world import World
 
@@ -45,7 +46,8 @@ def plan_pass(
     if ledger.is_lost:
         get_log().warning("ledger_rebuilt", models=0, reason="ledger_lost", path=ledger.path)
     current = {name: rows[0].spec_digest for name, rows in facts.revisions.items() if rows}
-    desired = with_rollbacks(desired, facts.overrides, current)
+    declared = with_rollbacks(desired, facts.overrides, current)
+    desired = with_published(world, declared, (row.resolution for row in facts.resolutions.values()))
     sight = observe(world, desired, facts, offline=offline)
     plan = decide(desired, sight.observed, request)
     answers = Answers(resolutions=sight.observed.resolutions)
@@ -54,6 +56,7 @@ def plan_pass(
         if more == answers:
             break
         answers = more
+        desired = with_published(world, declared, answers.resolutions)
         sight = _with_answers(sight, answers)
         plan = decide(desired, sight.observed, request)
     return Pass(desired, sight, plan)

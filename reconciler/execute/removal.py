@@ -9,6 +9,7 @@ from reconciler.core.errors import refused
 from reconciler.core.state import Digest, StoredModel
 from reconciler.execute.placing import known_files
 from reconciler.execute.work import Done, Work
+from reconciler.publishing import remove_link
 
 
 def evict(action: Action, work: Work) -> Done:
@@ -24,8 +25,9 @@ def evict(action: Action, work: Work) -> Done:
     is_placed = stored.is_current and action.subject != "revision"  # it may have been superseded in this very pass
     _refuse_where_needed(stored, work, is_current=is_placed)
     if is_placed:
+        own = {link.path for link in work.sight.facts.links if link.model == stored.name}
         for fact in stored.links:
-            work.world.store.remove_link(fact.path)
+            remove_link(work.world, fact.path, is_own=fact.path in own)
         work.world.store.unplace(stored.name, known_files(stored))
     freed = 0
     with work.flight("evict"):

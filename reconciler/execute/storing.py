@@ -14,6 +14,7 @@ from reconciler.execute.download import bring
 from reconciler.execute.placing import Revision, category_of, make_proofs, place, require_blobs, rows_of
 from reconciler.execute.work import Done, Work
 from reconciler.observe import link_target
+from reconciler.publishing import publish, published
 
 
 def verify(action: Action, work: Work) -> Done:
@@ -158,10 +159,18 @@ def _make_links(action: Action, work: Work) -> Done:
     store = work.world.store
     target = link_target(store.root, action.model, [row.path for row in current.files])
     own = {link.path for link in work.sight.facts.links if link.model == action.model}
+    files = {file.link: file for file in published(work.world, model, work.targets(model))}
     for path in action.paths or model.links:
-        store.make_link(target, path, is_own=path in own)
+        if path not in files:
+            store.make_link(target, path, is_own=path in own)
+        elif not publish(work.world, model, files[path], _by_path(current.files), is_own=path in own):
+            continue  # the hub's own client has it: it is not ours to take away
         work.ledger.links.save(LinkRow(path, action.model, target.removeprefix(f"{store.root}/")))
     return Done(0)
+
+
+def _by_path(rows: Sequence[FileRow]) -> dict[str, FileRow]:
+    return {row.path: row for row in rows}
 
 
 def _roll_back(action: Action, work: Work) -> Done:

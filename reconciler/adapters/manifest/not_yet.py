@@ -13,10 +13,8 @@ from reconciler.core.state import Diagnostic
 NOT_YET: Mapping[str, str] = {
     "cache.compression=zstd": "compression at rest is not supported yet; files are stored as they are",
     "runtimes.*.type!=page-cache": "only runtimes of type page-cache are supported yet; nothing is loaded to this one",
-    "models.*.publish": "publishing into the caches of other tools is not supported yet; nothing is placed there",
     "models.*.signature": "signatures are not checked yet; declare sha256 to be sure of the content",
     "models.*.dependsOn": "the order of dependsOn is not kept yet; all models are brought in by priority",
-    "defaults.publish": "publishing into the caches of other tools is not supported yet; nothing is placed there",
     "defaults.signature": "signatures are not checked yet; declare sha256 to be sure of the content",
 }
 _PATTERN = re.compile(r"([^=!]+)(?:(!?=)(.+))?")
