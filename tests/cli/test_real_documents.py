@@ -175,5 +175,6 @@ def test_the_walk_takes_every_verb_that_prints_a_document():
         "completion",
         "lock",
         "outdated",
+        "bundle",
     }  # go on, lines, scripts, suites of their own
     assert {verb for verbs in SECTIONS.values() for verb in verbs} - others <= taken
