@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from reconciler.core.actions import Action, ActionKind, Deferred, Plan, Request
 from reconciler.core.admission import Seat
+from reconciler.core.dependencies import chained, has_dependencies, hold, unmet, with_raised_priorities
 from reconciler.core.disk import Departures, settle
 from reconciler.core.draft import Draft, no_room
 from reconciler.core.inventory import Inventory
@@ -30,12 +31,29 @@ def plan(desired: DesiredState, observed: ObservedState, request: Request = _NOT
     """What to do so that ``observed`` becomes ``desired``; ``request`` is what a person asked of this one run."""
     narrowed, scope = narrow(observed, request)
     inventory = Inventory(narrowed)
-    roster = enrol(desired, inventory, scope)
-    if scope.verb in WHOLE:
-        draft = _draft(desired, inventory, roster, scope)
+    if scope.verb not in WHOLE:
+        draft = one_shot(desired, inventory, enrol(desired, inventory, scope), scope)
+    elif has_dependencies(desired):
+        draft = _draft_with_dependencies(desired, inventory, scope)
     else:
-        draft = one_shot(desired, inventory, roster, scope)
+        draft = _draft(desired, inventory, enrol(desired, inventory, scope), scope)
     return draft.finish(observed, request)
+
+
+def _draft_with_dependencies(desired: DesiredState, inventory: Inventory, request: Request) -> Draft:
+    """Plan; hold back what would come without something it depends on; plan again, until nothing is to be held back."""
+    raised = with_raised_priorities(desired)
+    gates: dict[str, Deferred] = {}
+    while True:
+        roster = enrol(raised, inventory, request)
+        hold(roster, gates)
+        draft = _draft(raised, inventory, roster, request)
+        fresh = unmet(roster, draft.actions, inventory)
+        if not fresh:
+            draft.actions, fresh = chained(roster, draft.actions)
+        if not fresh.keys() - gates.keys():
+            return draft
+        gates |= fresh
 
 
 def _draft(desired: DesiredState, inventory: Inventory, roster: Roster, request: Request) -> Draft:

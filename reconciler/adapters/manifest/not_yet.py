@@ -14,7 +14,6 @@ NOT_YET: Mapping[str, str] = {
     "cache.compression=zstd": "compression at rest is not supported yet; files are stored as they are",
     "runtimes.*.type!=page-cache": "only runtimes of type page-cache are supported yet; nothing is loaded to this one",
     "models.*.signature": "signatures are not checked yet; declare sha256 to be sure of the content",
-    "models.*.dependsOn": "the order of dependsOn is not kept yet; all models are brought in by priority",
     "defaults.signature": "signatures are not checked yet; declare sha256 to be sure of the content",
 }
 _PATTERN = re.compile(r"([^=!]+)(?:(!?=)(.+))?")
