@@ -59,3 +59,10 @@ def test_an_invalid_manifest_tells_all_its_problems_in_order_of_place():
 @pytest.mark.parametrize(("count", "words"), [(1, "1 problem"), (2, "2 problems")])
 def test_problems_are_counted(count, words):
     assert str(ManifestInvalid((WHERE,) * count)) == f"the manifest has {words}"
+
+
+def test_an_invalid_manifest_keeps_its_problems_across_a_process_border():
+    problem = Problem("m.yaml", 3, 5, "a tab", "spaces")
+    found = pickle.loads(pickle.dumps(ManifestInvalid((problem,))))
+    assert isinstance(found, ManifestInvalid)
+    assert found.problems == (problem,)
