@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import signal
 import stat
+import time
 
 import pytest
 from docker_registry import IMAGE, TITLE, docker_registry
@@ -13,6 +15,16 @@ from scripted import Server
 
 from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.fetch.settings import Settings
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
 
 HEX = hashlib.sha256(WEIGHTS).hexdigest()
 TOKEN = "hf_secret"
@@ -195,6 +207,22 @@ def test_an_image_comes_by_digest(machine, registry):
     machine.models["m"] = {"source": f"oci://{registry.netloc}/team/digest@{digest}"}
     machine.apply()
     assert machine.placed("m", "model.bin").read_bytes() == WEIGHTS
+
+
+def test_a_layer_that_was_cut_off_is_gone_on_with(machine, registry):
+    push(registry, "team/cut", "v1")
+    machine.models["m"] = {"source": f"oci://{registry.netloc}/team/cut:v1"}
+    machine.head["network"] = {"bandwidth": "150kB/s", "connections": 1}
+    process = machine.start("apply")
+    wait_for(machine.partials)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert machine.partials()
+    del machine.head["network"]
+    machine.apply()
+    assert machine.placed("m", "model.bin").read_bytes() == WEIGHTS
+    assert machine.partials() == []
 
 
 def ollama(server):
