@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reconciler.core.state import Diagnostic, Digest
+from reconciler.core.desired import Diagnostic
+from reconciler.core.words import Digest
 
 
 class ActionKind(StrEnum):
@@ -49,7 +50,8 @@ class Action:
 
     ``spec_digest`` names the revision that is acted on; ``paths`` narrows a download, verify or link to some files of
     the model (empty: all of it); ``subject`` names what is evicted where it is not a model's current revision:
-    ``revision``, ``partial`` or ``blob``, with its key in ``paths``.
+    ``revision``, ``partial``, ``blob`` or ``quarantine`` (a bad copy: its name there, or the digest it should have
+    where it lies in its place still), with its key in ``paths``.
     """
 
     id: str
@@ -132,6 +134,9 @@ class Request:
     only: tuple[str, ...] = ()  # --only: plan these models, leave all others as they are
     prune: bool = False
     allow_evict: int | None = None
+    keeps_partials: bool = (
+        False  # what a watch gave up keeps its unfinished download for a while: it may be wanted again
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from reconciler.core.actions import Deferred
+from reconciler.core.desired import DesiredModel
 from reconciler.core.inventory import Inventory, held
-from reconciler.core.state import DesiredModel, Digest, StoredModel
+from reconciler.core.stored import StoredModel
 from reconciler.core.targets import Need
+from reconciler.core.words import Digest
 
 MAX_BLOCKERS = 20  # names in ``blocked_by``: the largest say enough
 
@@ -71,6 +73,10 @@ class _Balance:
         """What is freed where one payer of these lets go."""
         return sum(self.allocated.get(digest, 0) for digest in digests if self.payers.get(digest) == 1)
 
+    def bad_bytes(self, digests: Iterable[Digest]) -> int:
+        """What the bad copies of these take, whoever else uses them."""
+        return sum(self.allocated.get(digest, 0) for digest in digests)
+
     def take(self, name: str, cost: int, keys: Iterable[str]) -> None:
         """Add ``cost`` for ``name``."""
         self.actual += cost
@@ -87,10 +93,10 @@ def admit(seats: Sequence[Seat], inventory: Inventory, limit: int, immovable: in
         seats: the wanted models; ``is_kept``, ``is_admitted`` and what goes with them are set.
         inventory: what is in the store.
         limit: bytes that the store may take.
-        immovable: bytes that no plan can free: foreign files, quarantine, wanted partials, what is held by ``fixed``.
+        immovable: bytes that no plan can free: foreign files, wanted partials, what is held by ``fixed``.
         fixed: blobs already counted in ``immovable``.
     """
-    balance = _Balance(limit, immovable, immovable, inventory.allocated, dict.fromkeys(fixed, 1))
+    balance = _Balance(limit, immovable, immovable, dict(inventory.allocated), dict.fromkeys(fixed, 1))
     ordered = sorted(seats, key=lambda seat: (-seat.model.priority, seat.model.name))
     forced = [seat for seat in ordered if seat.is_forced]
     _keep(forced, balance)
@@ -131,7 +137,8 @@ def _price(seat: Seat, need: Need, balance: _Balance) -> tuple[int, int, tuple[D
     """What bringing it costs, what the revision it replaces gives back, and the blobs that revision lets go of."""
     cost = balance.cost(need.keeps, need.arrivals if seat.gate is None else need.still_to_come)
     leaving = () if need.replaces is None or not seat.is_kept else _leaving(need.replaces, need)
-    return cost, balance.gain(leaving), leaving
+    gain = balance.gain(leaving) + (balance.bad_bytes(need.bad) if seat.gate is None else 0)
+    return cost, gain, leaving
 
 
 def _is_shrinking(seat: Seat, balance: _Balance) -> bool:
@@ -165,6 +172,7 @@ def _bring(seat: Seat, balance: _Balance) -> None:
             balance.take(seat.model.name, cost - gain, keys)
             for digest in leaving:
                 balance.payers[digest] -= 1
+            balance.allocated.update(dict.fromkeys(need.bad, 0))
     elif seat.is_reserving and has_room:
         balance.reserved += cost
 
@@ -184,7 +192,7 @@ def _explain(pending: Sequence[Seat], balance: _Balance, inventory: Inventory) -
     available = max(0, balance.limit - balance.reserved)
     store = inventory.observed.store
     shares = [(size, name) for name, size in balance.shares.items() if size > 0]
-    shares += [(store.foreign_bytes, "foreign files"), (store.quarantine_bytes, "quarantine")]
+    shares.append((store.foreign_bytes, "foreign files"))
     blockers = sorted(((size, name) for size, name in shares if size > 0), key=lambda share: (-share[0], share[1]))
     for seat in refused:
         seat.available_bytes = available

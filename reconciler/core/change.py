@@ -2,28 +2,24 @@
 
 For each reason there is a short list of things a person could change, the least intrusive first. Each is applied to the
 inputs and planned; the first that turns the decision is the answer. Where the change is a number, it is searched for
-until one byte less does not turn it (:mod:`~reconciler.core.changed` makes the change, also for the test that checks).
+until one byte less does not turn it (:mod:`~reconciler.core.threshold`); :mod:`~reconciler.core.changed` makes the
+change, also for the test that checks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.core.actions import Plan
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState, Selector
 from reconciler.core.moments import moment_text
-from reconciler.core.state import (
-    Artifact,
-    DesiredModel,
-    DesiredState,
-    DownloadPolicy,
-    NetworkRequirement,
-    ObservedState,
-    Priority,
-    Selector,
-    Size,
-    StoredModel,
-    WantedState,
-)
+from reconciler.core.observed import ObservedState
+from reconciler.core.policies import Size
+from reconciler.core.space import limit_bytes
+from reconciler.core.stored import StoredModel
+from reconciler.core.threshold import smallest, turning_limits
 from reconciler.core.units import format_size
+from reconciler.core.words import DownloadPolicy, NetworkRequirement, Priority, WantedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +41,13 @@ def model_field(name: str, key: str) -> str:
 
 
 def candidates(
-    desired: DesiredState, observed: ObservedState, name: str, reason: str, turned: Turned
+    desired: DesiredState, observed: ObservedState, made: Plan, name: str, reason: str, turned: Turned
 ) -> Iterator[Change]:
-    """What could be changed about the model ``name`` for which the plan gives ``reason``."""
+    """What could be changed about the model ``name`` for which the plan that was ``made`` gives ``reason``."""
     model = next((model for model in desired.models if model.name == name), None)
     match reason:
         case "no_room" | "over_limit" | "room_needed":
-            yield from _for_room(desired, observed, name, model, turned)
+            yield from _for_room(desired, observed, made, name, turned)
         case "no_memory" | "memory_needed" | "memory_pressure":
             yield from _for_memory(desired, observed, name, model, turned)
         case "outside_window":
@@ -61,7 +57,7 @@ def candidates(
         case "too_many_evictions":
             yield from _for_guard(desired, observed, turned)
         case _:
-            yield from _by_hand(observed, name, reason)
+            yield from _by_hand(observed, model, name, reason)
             yield from _of_entry(model, name)
 
 
@@ -84,12 +80,15 @@ def _for_network(desired: DesiredState, name: str, model: DesiredModel | None) -
     return found
 
 
-def _by_hand(observed: ObservedState, name: str, reason: str) -> Iterator[Change]:
+def _by_hand(observed: ObservedState, model: DesiredModel | None, name: str, reason: str) -> Iterator[Change]:
     """What a person does rather than writes."""
     stored = _current(observed, name)
     failures = [failure for failure in observed.failures if failure.model == name]
+    is_by_hand = any(each.model == name and each.kind == "pin" for each in observed.overrides)
     if reason == "suspended":
         yield Change("resume", "suspended", "resumed", "`reconciler resume`")
+    if reason in {"paused", "cancelled"}:
+        yield Change("resume", reason, "resumed", f"`reconciler resume {name}`")
     if reason == "foreign_files":
         yield Change("adopt", "foreign", "adopted", f"`reconciler adopt {name}` takes the files over")
     if reason == "in_use":
@@ -101,26 +100,34 @@ def _by_hand(observed: ObservedState, name: str, reason: str) -> Iterator[Change
         wait = f"wait until {until}, or " if until else "change the source, or "
         yield Change("poke", until or failures[0].reason, "now", f"{wait}`reconciler poke` tries again at once")
     if stored is not None and stored.pinned and reason in {"pinned", "absent"}:
-        yield Change(model_field(name, "pin"), True, to=False, message=f"`reconciler unpin {name}` lets it go")
-    if reason in {"retention", "pruned"}:
-        yield Change(model_field(name, "pin"), False, to=True, message=f"`reconciler pin {name}` keeps it for good")
+        field = model_field(name, "pin") if model is not None and model.pinned and not is_by_hand else "unpin"
+        yield Change(field, True, to=False, message=f"`reconciler unpin {name}` lets it go")
+    if reason in {"retention", "pruned", "unwanted"}:
+        yield _pinning(name, model)
+
+
+def _pinning(name: str, model: DesiredModel | None) -> Change:
+    """A key of the model's entry where it has one, else the verb."""
+    field = "pin" if model is None else model_field(name, "pin")
+    return Change(field, False, to=True, message=f"`reconciler pin {name}` keeps it for good")
 
 
 def _of_entry(model: DesiredModel | None, name: str) -> list[Change]:
     """What a person writes into the model's entry."""
     if model is None:
-        return [Change(f"models.{name}", None, "present", "in the manifest it is wanted and no longer cache")]
+        return []
     found = []
     if model.when != Selector():
         found.append(Change(model_field(name, "when"), "set", {}, "without a selector it is for every machine"))
     if model.rollout_percent is not None:
         message = "the roll-out takes in every machine"
-        found.append(Change(model_field(name, "rollout"), model.rollout_percent, 100, message))
+        found.append(Change(model_field(name, "rollout"), f"{model.rollout_percent:g}%", "100%", message))
     if model.state is WantedState.LOADED:
         message = "it stays on the disk and leaves the memory"
         found.append(Change(model_field(name, "state"), "loaded", "present", message))
     if model.state is WantedState.ABSENT:
-        found.append(Change(model_field(name, "state"), "absent", "present", "it is wanted again"))
+        if model.artifacts:  # an entry that names no source cannot ask for anything
+            found.append(Change(model_field(name, "state"), "absent", "present", "it is wanted again"))
     else:
         found.append(Change(model_field(name, "state"), model.state.value, "absent", "it is not wanted at all"))
     return found
@@ -129,38 +136,28 @@ def _of_entry(model: DesiredModel | None, name: str) -> list[Change]:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def smallest(low: int, step: int, bound: int, is_enough: Callable[[int], bool]) -> int | None:
-    """The smallest number above ``low`` that is enough, where one less is not; None where ``bound`` is not enough.
-
-    ``step`` is a first guess of the distance; plans are costly, so the search gallops from there.
-    """
-    if bound <= low:
-        return None
-    high = min(bound, low + max(step, 1))
-    while not is_enough(high):
-        if high >= bound:
-            return None
-        low, high = high, min(bound, high + (high - low) * 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if is_enough(middle):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def _searched(make: Callable[[int], Change], low: int, step: int, bound: int, turned: Turned) -> Iterator[Change]:
+def _searched(  # noqa: PLR0913, PLR0917 -- the search's own, and how to make the change
+    make: Callable[[int], Change],
+    low: int,
+    step: int,
+    bound: int,
+    turned: Turned,
+    guesses: Iterable[int] = (),
+    grain: int = 1,
+) -> Iterator[Change]:
     """The change with the smallest number that is enough, where there is one."""
-    found = smallest(low, step, bound, lambda number: turned(make(number)))
+    found = smallest(low, step, bound, lambda number: turned(make(number)), guesses, grain)
     if found is not None:
         yield make(found)
 
 
 def _for_room(
-    desired: DesiredState, observed: ObservedState, name: str, model: DesiredModel | None, turned: Turned
+    desired: DesiredState, observed: ObservedState, made: Plan, name: str, turned: Turned
 ) -> Iterator[Change]:
-    total = observed.disk.total_bytes
+    model = next((model for model in desired.models if model.name == name), None)
+    total, block = observed.disk.total_bytes, observed.disk.block_bytes
+    limits = turning_limits(made, desired, observed, name)
+    present = limit_bytes(desired.cache, observed)
     now, kept_free = desired.cache.max_size.of(total), desired.cache.min_free.of(total)
     everything = _everything(desired, observed)
 
@@ -173,11 +170,11 @@ def _for_room(
         message = f"keeping only {format_size(left)} ({left} bytes) free there is room for it"
         return Change("cache.minFreeSpace", _size_word(desired.cache.min_free), left, message)
 
-    yield from _searched(room, now, everything // 64, now + everything, turned)
-    yield from _searched(free, 0, everything // 64, kept_free, turned)
+    yield from _searched(room, now, everything // 64, now + everything, turned, limits, block)
+    yield from _searched(free, 0, everything // 64, kept_free, turned, [each - present for each in limits])
     yield from _more_priority(name, model)
     if model is None:
-        yield Change(model_field(name, "pin"), False, to=True, message=f"`reconciler pin {name}` keeps it for good")
+        yield _pinning(name, model)
 
 
 def _more_priority(name: str, model: DesiredModel | None) -> list[Change]:

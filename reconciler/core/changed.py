@@ -5,20 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.core.change import Change
-from reconciler.core.state import (
-    Artifact,
-    CachePolicy,
-    DesiredModel,
-    DesiredState,
-    DownloadPolicy,
-    NetworkRequirement,
-    ObservedState,
-    Priority,
-    Selector,
-    Size,
-    StoredModel,
-    WantedState,
-)
+from reconciler.core.desired import DesiredModel, DesiredState, Selector
+from reconciler.core.observed import HOLDS, ObservedState
+from reconciler.core.policies import CachePolicy, Size
+from reconciler.core.stored import StoredModel
+from reconciler.core.words import DownloadPolicy, NetworkRequirement, Priority, WantedState
 
 
 def apply_change(
@@ -56,21 +47,10 @@ def _models(
     desired: DesiredState, observed: ObservedState, change: Change, name: str
 ) -> tuple[DesiredState, ObservedState]:
     key = change.field.removeprefix(f"models.{name}").removeprefix(".")
-    if not key:
-        models = (*desired.models, _entry_of(observed, name))
-        return replace(desired, models=tuple(sorted(models, key=lambda model: model.name))), observed
     if key == "pin":
-        observed = _stored(observed, name, lambda stored: replace(stored, pinned=change.to))
-        observed = replace(observed, overrides=tuple(each for each in observed.overrides if each.model != name))
+        observed = _pinned(observed, name, is_pinned=change.to)
     edited = tuple(_edited(model, key, change.to) if model.name == name else model for model in desired.models)
     return replace(desired, models=edited), observed
-
-
-def _entry_of(observed: ObservedState, name: str) -> DesiredModel:
-    """The entry that asks for exactly what is in the store under this name."""
-    found = [stored for stored in observed.store.models if stored.name == name]
-    artifacts = tuple(Artifact(file.path, (), file.digest, file.size_bytes, file.role) for file in found[0].files)
-    return DesiredModel(name, artifacts=artifacts, spec_digest=found[0].spec_digest)
 
 
 def _edited(model: DesiredModel, key: str, to: Any) -> DesiredModel:
@@ -84,9 +64,14 @@ def _edited(model: DesiredModel, key: str, to: Any) -> DesiredModel:
         case "when":
             return replace(model, when=Selector())
         case "rollout":
-            return replace(model, rollout_percent=float(to))
+            return replace(model, rollout_percent=float(to.removesuffix("%")))
         case _:
             return replace(model, download=DownloadPolicy(to))
+
+
+def _pinned(observed: ObservedState, name: str, *, is_pinned: bool) -> ObservedState:
+    others = tuple(each for each in observed.overrides if each.model != name)
+    return replace(_stored(observed, name, lambda stored: replace(stored, pinned=is_pinned)), overrides=others)
 
 
 def _stored(observed: ObservedState, name: str, edit: Callable[[StoredModel], StoredModel]) -> ObservedState:
@@ -97,7 +82,10 @@ def _stored(observed: ObservedState, name: str, edit: Callable[[StoredModel], St
 def _by_hand(desired: DesiredState, observed: ObservedState, verb: str, name: str) -> ObservedState:
     match verb:
         case "resume":
-            return replace(observed, suspended_until=None)
+            others = (each for each in observed.overrides if each.model != name or each.kind not in HOLDS)
+            return replace(observed, suspended_until=None, overrides=tuple(others))
+        case "pin" | "unpin":
+            return _pinned(observed, name, is_pinned=verb == "pin")
         case "poke":
             return replace(observed, failures=tuple(each for each in observed.failures if each.model != name))
         case "in_use":

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.core.actions import Plan
+from reconciler.core.desired import DesiredState
+from reconciler.core.gates import WAITING
+from reconciler.core.moments import moment_text
+from reconciler.core.observed import ObservedState
 from reconciler.core.remembered import ConditionStatus, Remembered
-from reconciler.core.state import DesiredState, ObservedState
+from reconciler.core.retry import refusals
 from reconciler.core.usage import room_bytes
 
 _STUCK = frozenset({"no_room", "no_memory"})  # deferrals that only a person or a change outside can turn
@@ -36,9 +40,18 @@ def conditions(
         verdict, reason, message = judge(facts)
         word = "Unknown" if verdict is None else str(verdict)
         old = before.get(kind)
-        since = old.last_transition_time if old is not None and old.status == word else observed.taken_at
+        since = _since(old, word, remembered.changed_at, observed.taken_at)
         found.append(ConditionStatus(kind, word, reason, message, since))
     return tuple(found)
+
+
+def _since(old: ConditionStatus | None, word: str, changed_at: float | None, taken_at: float) -> float:
+    """When a condition came to be ``word``: what two looks without a change between them agree on."""
+    if old is not None and old.status == word:
+        return old.last_transition_time
+    if changed_at is None:
+        return taken_at
+    return changed_at if old is None else max(changed_at, old.last_transition_time)
 
 
 def _ready(facts: _Facts) -> Verdict:
@@ -47,20 +60,27 @@ def _ready(facts: _Facts) -> Verdict:
         return None, "no_manifest", "there is no manifest in force"
     if plan.guards:
         return False, plan.guards[0].reason, plan.guards[0].message
-    failed = [deferred for deferred in plan.deferred if deferred.is_failed]
-    if failed:
-        return False, failed[0].reason, f"{_count(len(failed), 'model')} failed, {failed[0].model} first"
+    failed = [(deferred.model, deferred.reason) for deferred in plan.deferred if deferred.is_failed]
+    refused = [(name, fact.reason) for name, fact in refusals(plan.actions, facts.observed.failures).items()]
+    for found, word in ((failed, "failed"), (refused, "refused")):
+        if found:
+            return False, found[0][1], f"{_count(len(found), 'model')} {word}, {found[0][0]} first"
     if plan.deferred:
         return False, plan.deferred[0].reason, f"{_count(len(plan.deferred), 'model')} deferred"
     if plan.actions:
         return False, "changes_pending", f"{_count(len(plan.actions), 'action')} to do"
-    return True, "converged", f"{_count(len(plan.satisfied), 'model')} as the manifest says"
+    wanted = {model.name for model in facts.desired.models} if facts.desired else set()
+    count = sum(done.model in wanted for done in plan.satisfied)  # unwanted cache and foreign files are none of it
+    return True, "converged", f"{_count(count, 'model')} as the manifest says"
 
 
 def _reconciling(facts: _Facts) -> Verdict:
     if facts.remembered.is_running:
         names = facts.remembered.running
         return True, "running", f"a pass is working on {', '.join(names)}" if names else "a pass is running"
+    asked = [deferred.model for deferred in (facts.plan.deferred if facts.plan else ()) if deferred.reason == WAITING]
+    if asked:
+        return True, WAITING, f"the sources of {', '.join(asked)} have not answered yet"
     if facts.plan is not None and facts.plan.actions:
         return False, "changes_pending", f"{_count(len(facts.plan.actions), 'action')} wait for the next pass"
     return False, "idle", "nothing to do"
@@ -75,6 +95,8 @@ def _stalled(facts: _Facts) -> Verdict:
     for deferred in plan.deferred:
         if deferred.reason in _STUCK or (deferred.is_failed and deferred.retry_at is None):
             return True, deferred.reason, f"{deferred.model}: {deferred.message}"
+    for failure in refusals(plan.actions, facts.observed.failures).values():
+        return True, failure.reason, f"{failure.model}: {failure.message}"
     return False, "progressing", "nothing waits for a person"
 
 
@@ -124,7 +146,8 @@ def _suspended(facts: _Facts) -> Verdict:
     until = facts.observed.suspended_until
     if until is None or until <= facts.observed.taken_at:
         return False, "active", "not suspended"
-    return True, "suspended", "suspended by hand; resume goes on"
+    end = moment_text(until)
+    return True, "suspended", f"suspended by hand{f' until {end}' if end else ''}; resume goes on"
 
 
 def _watch_healthy(facts: _Facts) -> Verdict:

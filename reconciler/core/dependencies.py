@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from reconciler.core.actions import Action, ActionKind, Deferred
 from reconciler.core.admission import Seat
+from reconciler.core.desired import DesiredModel, DesiredState
 from reconciler.core.inventory import Inventory
 from reconciler.core.roster import Roster
-from reconciler.core.state import DesiredModel, DesiredState, WantedState
+from reconciler.core.words import WantedState
 
 _BRINGING = frozenset({ActionKind.DOWNLOAD, ActionKind.EXTRACT, ActionKind.LINK, ActionKind.VERIFY, ActionKind.ADOPT})
 

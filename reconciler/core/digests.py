@@ -5,9 +5,11 @@ All go through one canonical text: JSON with sorted keys and no white space, of 
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from reconciler.core.state import Artifact, DesiredModel, Digest
+from reconciler.core.desired import Artifact, DesiredModel
+from reconciler.core.words import Digest
 
 
 def digest_bytes(data: bytes) -> Digest:
@@ -35,6 +37,20 @@ def spec_digest(model: DesiredModel) -> Digest:
             "exclude": list(model.exclude),
         }
     )
+
+
+def links_digest(model: DesiredModel) -> Digest:
+    """Under what a failure to make links is remembered: other bytes or other links are another matter."""
+    return digest_value([model.spec_digest, list(model.links)])
+
+
+def terms_digest(model: DesiredModel, mirrors: Iterable[str]) -> Digest:
+    """On which terms the manifest takes the content, and from where; the spec's digest says which content.
+
+    What failed for good, or is backing off, failed on these terms: on others it is tried again.
+    """
+    files = [[artifact.path, artifact.size_bytes, list(artifact.sources)] for artifact in model.artifacts]
+    return digest_value([model.format, model.allow_unsafe, files, list(mirrors)])
 
 
 def _identity(artifact: Artifact) -> list[str]:

@@ -9,11 +9,22 @@ from dataclasses import dataclass
 
 from reconciler.core.actions import Cause
 from reconciler.core.admission import Seat, admit
-from reconciler.core.eviction import Candidate, is_expired, leftovers, of_model, policy_key
+from reconciler.core.eviction import (
+    QUARANTINED,
+    Candidate,
+    is_expired,
+    is_given_up,
+    leftovers,
+    of_damaged,
+    of_model,
+    policy_key,
+)
 from reconciler.core.inventory import Inventory, held
+from reconciler.core.policies import CachePolicy
 from reconciler.core.schedule import Schedule, Scheduler
 from reconciler.core.space import Holdings, limit_bytes
-from reconciler.core.state import CachePolicy, Digest, StoredModel
+from reconciler.core.stored import StoredModel
+from reconciler.core.words import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,7 @@ class Departures:
         unwanted: cache, evicted by policy; ``unloading`` names those that this plan unloads first.
         is_pruning: everything unwanted leaves at once.
         is_cleaning: retention is applied and a store over its limit is relieved (not with ``--only``).
+        keeps_partials: see :class:`~reconciler.core.actions.Request`.
     """
 
     absent: tuple[StoredModel, ...] = ()
@@ -33,6 +45,7 @@ class Departures:
     unloading: frozenset[str] = frozenset()
     is_pruning: bool = False
     is_cleaning: bool = True
+    keeps_partials: bool = False
 
 
 def settle(seats: Sequence[Seat], departures: Departures, cache: CachePolicy, inventory: Inventory) -> Schedule:
@@ -75,8 +88,9 @@ def _attempt(seats: Sequence[Seat], departures: Departures, cache: CachePolicy, 
     awaited = frozenset(digest for need in expected for digest in need.keeps)
     orphans = [digest for digest in orphans if digest not in awaited]
     front = leftovers(inventory, cache, orphans, stale)
-    line = [*front, *leaving, *_refused(seats, departures.unloading)]
-    urgent = _urgent(line, departures, cache, inventory.now)
+    line = [*_damaged(seats, inventory), *front, *leaving, *_refused(seats, departures.unloading)]
+    useful = useful_partials(seats, inventory)
+    urgent = _urgent(line, departures, cache, inventory.now, useful)
     gone = {candidate.id for candidates, _, _ in urgent for candidate in candidates}
     scheduler = Scheduler(holdings, [each for each in line if each.id not in gone], limit=limit, used=used)
     for candidates, reason, cause in urgent:
@@ -95,6 +109,17 @@ def wanted_partials(seats: Iterable[Seat], inventory: Inventory) -> frozenset[st
     files = ((seat.model.name, file) for seat in seats if seat.need is not None for file in seat.need.fetch)
     found = (inventory.partial_of(name, file) for name, file in files)
     return frozenset(partial.key for partial in found if partial is not None)
+
+
+def useful_partials(seats: Iterable[Seat], inventory: Inventory) -> frozenset[str]:
+    """Keys of the unfinished downloads that some wanted model could carry on, now or later.
+
+    All of them while nobody can say what the files of a model are.
+    """
+    lacking = [seat for seat in seats if seat.need is not None]
+    if any(not file.path for seat in lacking if seat.need is not None for file in seat.need.fetch):
+        return frozenset(partial.key for partial in inventory.observed.store.partials)
+    return wanted_partials(lacking, inventory)
 
 
 def _leaving(departures: Departures, cache: CachePolicy) -> list[Candidate]:
@@ -128,6 +153,17 @@ def _refused(seats: Iterable[Seat], unloading: frozenset[str]) -> list[Candidate
     ]
 
 
+def _damaged(seats: Iterable[Seat], inventory: Inventory) -> list[Candidate]:
+    """Bad copies in the places of what is repaired now, each once."""
+    owners = {
+        digest: seat.model.name
+        for seat in sorted(seats, key=lambda seat: seat.model.name, reverse=True)
+        if seat.need is not None and seat.is_arriving
+        for digest in seat.need.bad
+    }
+    return [of_damaged(name, digest, inventory.allocated[digest]) for digest, name in sorted(owners.items())]
+
+
 def _immovable(
     seats: Iterable[Seat], leaving: Iterable[Candidate], waiting: frozenset[str], inventory: Inventory
 ) -> tuple[int, list[Digest]]:
@@ -141,23 +177,39 @@ def _immovable(
         for digest in held(stored)
     }
     loose = sum(size for digest, size in inventory.allocated.items() if digest not in fixed)
-    partials = inventory.observed.store.partials
-    loose += sum(partial.allocated_bytes for partial in partials if partial.key not in waiting)
-    return inventory.observed.store.used_bytes - loose, sorted(fixed)
+    store = inventory.observed.store
+    loose += sum(partial.allocated_bytes for partial in store.partials if partial.key not in waiting)
+    loose += sum(copy.allocated_bytes for copy in store.bad_copies)
+    return store.used_bytes - loose, sorted(fixed)
 
 
 _Urgent = list[tuple[list[Candidate], str, Cause]]
 
 
-def _urgent(line: Sequence[Candidate], departures: Departures, cache: CachePolicy, now: float) -> _Urgent:
+def _urgent(
+    line: Sequence[Candidate], departures: Departures, cache: CachePolicy, now: float, useful: frozenset[str]
+) -> _Urgent:
     """What leaves whether or not room is needed: as typed, as the manifest says, or unused for too long."""
-    rest = [candidate for candidate in line if not candidate.is_wanted]
+    rest = [each for each in line if not each.is_wanted and each.subject != QUARANTINED]  # that is cleared by time
     typed: list[Candidate] = rest if departures.is_pruning else []
     named = [] if typed else [candidate for candidate in rest if candidate.name in departures.absent_names]
-    chosen = {candidate.id for candidate in named}
+    given_up = [
+        candidate
+        for candidate in rest
+        if departures.is_cleaning
+        and not typed
+        and candidate not in named
+        and is_given_up(candidate, useful, now, keeps_partials=departures.keeps_partials)
+    ]
+    chosen = {candidate.id for candidate in (*named, *given_up)}
     expired = [
         candidate
         for candidate in rest
         if departures.is_cleaning and not typed and candidate.id not in chosen and is_expired(candidate, cache, now)
     ]
-    return [(typed, "pruned", Cause.REQUEST), (named, "absent", Cause.INTENT), (expired, "retention", Cause.RETENTION)]
+    return [
+        (typed, "pruned", Cause.REQUEST),
+        (named, "absent", Cause.INTENT),
+        (given_up, "given_up", Cause.INTENT),
+        (expired, "retention", Cause.RETENTION),
+    ]

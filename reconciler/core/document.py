@@ -4,6 +4,8 @@ A plan's digest covers what would be done, for whom and why: not times, not the 
 number that comes from free bytes alone. So the same decision has the same digest tomorrow and on the machine itself.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,14 +21,17 @@ from reconciler.core.actions import (
     Summary,
 )
 from reconciler.core.codec import decode, encode
+from reconciler.core.desired import Artifact, Diagnostic
 from reconciler.core.digests import digest_value
 from reconciler.core.errors import permanent
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text, parse_moment
+from reconciler.core.observed import ObservedState, Resolution
 from reconciler.core.reference import display
-from reconciler.core.state import Artifact, Diagnostic, Digest, ObservedState, Resolution
 from reconciler.core.why import Why
+from reconciler.core.words import Digest
 
+MAX_BYTES = 1 << 63  # of a disk, a memory or a second of a download
 _MOVING = ("disk_peak_bytes", "disk_final_bytes", "disk_limit_bytes", "estimated_seconds")  # not in the digest
 
 
@@ -105,9 +110,11 @@ def plan_from_document(document: Document) -> Plan:
     _check_heading(document, "Plan")
     try:
         plan = _read_plan(document)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_order(plan.actions)
+        digest = plan_digest(plan)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise _invalid("Plan", error) from error
-    if plan_digest(plan) != document.get("plan_digest"):
+    if digest != document.get("plan_digest"):
         hint = "save it again with `reconciler plan --out FILE`"
         raise permanent(
             "document_invalid", "the plan was changed after it was saved: its digest does not match", hint=hint
@@ -128,6 +135,18 @@ def _read_plan(document: Document) -> Plan:
         diagnostics=tuple(decode(Diagnostic, diagnostic) for diagnostic in document["diagnostics"]),
         request=decode(Request, document["request"]),
     )
+
+
+def _check_order(actions: Iterable[Action]) -> None:
+    """Each action once, and after those it waits for: another order would never come to an end."""
+    seen: set[str] = set()
+    for action in actions:
+        if action.id in seen:
+            raise ValueError(f"{action.id} stands there twice")
+        unknown = next((each for each in action.depends_on if each not in seen), None)
+        if unknown is not None:
+            raise ValueError(f"{action.id} waits for {unknown}, which does not come before it")
+        seen.add(action.id)
 
 
 def _read_action(document: Document) -> Action:
@@ -152,11 +171,17 @@ def _check_heading(document: Any, kind: str) -> None:
     if not isinstance(version, str) or document.get("kind") != kind:
         raise permanent("document_invalid", f"this is no {kind} document")
     if version.partition(".")[0] != "1":
-        raise permanent("document_invalid", f"{kind} documents of version {version} are not known here", hint="upgrade")
+        told = f"{kind} documents of version {_shown_text(version)} are not known here"
+        raise permanent("document_invalid", told, hint="upgrade")
 
 
 def _invalid(kind: str, error: Exception) -> Exception:
-    return permanent("document_invalid", f"the {kind} document cannot be read: {error}")
+    return permanent("document_invalid", f"the {kind} document cannot be read: {_shown_text(str(error))}")
+
+
+def _shown_text(text: str) -> str:
+    """Words of a document that comes from outside, as they can be printed."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 # --- what was observed ------------------------------------------------------------------------------------------------
@@ -187,9 +212,28 @@ def observed_from_document(document: Document) -> ObservedState:
     body = {key: value for key, value in document.items() if key not in {"format_version", "kind", "digest"}}
     try:
         observed: ObservedState = decode(ObservedState, body)
+        _check_ranges(observed)
+        return replace(observed, digest=observed_digest(observed))
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise _invalid("Snapshot", error) from error
-    return replace(observed, digest=observed_digest(observed))
+
+
+def _check_ranges(observed: ObservedState) -> None:
+    """Numbers that a plan divides by or counts from; what a machine never writes is told, not planned with."""
+    disk, memory, throughput = observed.disk, observed.memory, observed.throughput_bytes_per_s
+    ranges = (
+        ("taken_at", observed.taken_at, 0, math.inf),
+        ("disk: total_bytes", disk.total_bytes, 0, MAX_BYTES),
+        ("disk: free_bytes", disk.free_bytes, 0, MAX_BYTES),
+        ("disk: block_bytes", disk.block_bytes, 1, MAX_BYTES),
+        ("memory: total_bytes", memory.total_bytes, 0, MAX_BYTES),
+        ("memory: available_bytes", memory.available_bytes, 0, MAX_BYTES),
+        ("device: local_minute", observed.device.local_minute, 0, 24 * 60 - 1),
+        ("throughput_bytes_per_s", 1.0 if throughput is None else throughput, 1, MAX_BYTES),
+    )
+    for name, value, least, most in ranges:
+        if not least <= value <= most or value == math.inf:
+            raise ValueError(f"{name}: {value} is out of range")
 
 
 def _without_queries(observed: ObservedState) -> ObservedState:

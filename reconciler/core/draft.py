@@ -5,15 +5,16 @@ Evicting a leftover (an older revision, an unfinished download, a loose blob) do
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from reconciler.core.actions import Action, ActionKind, Deferred, Plan, Request, Satisfied
 from reconciler.core.admission import Seat
+from reconciler.core.desired import DesiredState, Diagnostic
 from reconciler.core.guard import guards
 from reconciler.core.inventory import Inventory
+from reconciler.core.observed import ObservedState
 from reconciler.core.roster import OTHERS_ONLY, Roster, wants_loaded
 from reconciler.core.space import limit_bytes
-from reconciler.core.state import DesiredState, Diagnostic, ObservedState
+from reconciler.core.steps import waiting_only_for
 from reconciler.core.summary import summarize
 from reconciler.core.units import format_size
 
@@ -55,7 +56,7 @@ class Draft:
     def finish(self, observed: ObservedState, request: Request) -> Plan:
         """The whole plan."""
         ids = {action.id for action in self.actions}
-        actions = tuple(_without_unknown(action, ids) for action in self.actions)
+        actions = tuple(waiting_only_for(action, ids) for action in self.actions)
         acting = {action.model for action in actions}
         owning = {action.model for action in actions if not (action.kind is ActionKind.EVICT and action.subject)}
         deferred = tuple(self.deferred[name] for name in sorted(self.deferred.keys() - owning))
@@ -81,13 +82,6 @@ class Draft:
             tuple(dict.fromkeys(diagnostics)),
             request,
         )
-
-
-def _without_unknown(action: Action, ids: set[str]) -> Action:
-    """Only actions of this plan can be waited for."""
-    if all(each in ids for each in action.depends_on):
-        return action
-    return replace(action, depends_on=tuple(each for each in action.depends_on if each in ids))
 
 
 def _diagnosed(deferred: Deferred) -> Diagnostic:

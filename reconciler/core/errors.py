@@ -5,6 +5,7 @@ One exception class for everything that can go wrong on purpose. Its ``kind`` sa
 machines, its ``message`` a sentence for people, its ``hint`` what to type next. Programming errors are not caught.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -81,8 +82,11 @@ class Problem:
         return f"{text} ({self.hint})" if self.hint else text
 
 
+MAX_PROBLEMS = 1000  # of one manifest; nobody reads more, and a hostile file must not make us write more
+
+
 class ManifestInvalid(Failure):
-    """A manifest that changes nothing: all its problems at once, in order of place."""
+    """A manifest that changes nothing: all its problems at once, in order of place; the first of very many."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = tuple(sorted(problems))
@@ -90,9 +94,27 @@ class ManifestInvalid(Failure):
         super().__init__(
             FailureKind.PERMANENT,
             "manifest_invalid",
-            f"the manifest has {count} problem{'s' if count != 1 else ''}",
+            f"the manifest has {count} problem{'s' if count != 1 else ''}"
+            + (" or more; only so many are told" if count >= MAX_PROBLEMS else ""),
             hint="mend the places named; nothing was changed",
         )
 
     def __reduce__(self) -> tuple[object, ...]:
         return (ManifestInvalid, (self.problems,))
+
+
+def manifest_missing() -> ManifestInvalid:
+    """There is no manifest at all."""
+    problem = Problem("models.yaml", 1, 1, "no manifest", "a manifest: -f FILE, or models.yaml here", "reconciler init")
+    invalid = ManifestInvalid((problem,))
+    invalid.reason = "manifest_missing"
+    return invalid
+
+
+def unknown_model(name: str, known: Iterable[str]) -> Failure:
+    """Nobody knows a model of that name; the hint is the nearest of those ``known``."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only for a slip of the pen
+
+    near = get_close_matches(name, sorted(known), n=1, cutoff=0.0)
+    hint = f"did you mean {near[0]}?" if near else "neither the manifest nor the store has any model"
+    return permanent("unknown_model", f"there is no model {name} in the manifest or the store", hint=hint)

@@ -1,9 +1,9 @@
 """Who may leave the store, and in which order: one fixed line, from which room is always taken at the front.
 
-The line: partial downloads that nobody wants, blobs that nobody holds, superseded revisions, unwanted models by the
-policy, and last the wanted models that admission found no room for, lowest priority first. Since evictions are a prefix
-of one line, a higher limit takes a shorter prefix: it never evicts more. Ties are settled by name, so equal inputs give
-equal plans.
+The line: bad copies in quarantine, partial downloads that nobody wants, blobs that nobody holds, superseded revisions,
+unwanted models by the policy, and last the wanted models that admission found no room for, lowest priority first. Since
+evictions are a prefix of one line, a higher limit takes a shorter prefix: it never evicts more. Ties are settled by
+name, so equal inputs give equal plans.
 
 Never in the line: what is pinned, loaded, in use or foreign, and partial downloads that are still wanted.
 """
@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from reconciler.core.inventory import Inventory, held, stored_bytes
-from reconciler.core.state import BlobFact, CachePolicy, Digest, EvictionPolicy, PartialFact, StoredModel
+from reconciler.core.policies import CachePolicy
+from reconciler.core.stored import BadCopy, BlobFact, PartialFact, StoredModel
+from reconciler.core.words import Digest, EvictionPolicy
 
-PARTIAL_AGE_S = 7 * 86400.0  # an unwanted partial download is dropped after so long even where there is room
+PARTIAL_AGE_S = 7 * 86400.0  # the partial of a download that is held back is dropped after so long, room or not
+GIVEN_UP_S = 600.0  # under a watch, one that no wanted model has use for any more: its manifest may be taken back
 ORPHAN_AGE_S = 86400.0  # so is a blob that nobody holds
+QUARANTINED = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,9 @@ class Candidate:
 
     Attributes:
         name: the model; empty for a blob.
-        subject: as in :class:`Action`: empty for a model's current revision, else revision, partial or blob.
-        key: names the revision, partial or blob.
-        digests: the blobs it holds; ``own_bytes`` what it takes beyond blobs (a partial download).
+        subject: as in :class:`Action`: empty for a model's current revision, else revision, partial, blob, quarantine.
+        key: names the revision, partial, blob or bad copy.
+        digests: the blobs it holds; ``own_bytes`` what it takes beyond blobs (a partial download, a bad copy).
         after: ids of actions that must be done first.
         detail: why it may go, for the message.
         is_wanted: the manifest wants it, but there is no room.
@@ -104,6 +108,18 @@ def of_partial(partial: PartialFact) -> Candidate:
     )
 
 
+def of_bad_copy(copy: BadCopy, name: str) -> Candidate:
+    """A bad copy that is kept for a look at it."""
+    return Candidate(
+        name, QUARANTINED, copy.key, own_bytes=copy.allocated_bytes, detail="a bad copy", last_needed_at=copy.since
+    )
+
+
+def of_damaged(name: str, digest: Digest, own_bytes: int) -> Candidate:
+    """A bad copy in its place, which the repair of the model sets aside; where room is short it goes at once."""
+    return Candidate(name, QUARANTINED, digest, own_bytes=own_bytes, detail="a bad copy")
+
+
 def of_blob(blob: BlobFact) -> Candidate:
     """A blob that no revision and no target uses."""
     return Candidate(
@@ -114,11 +130,13 @@ def of_blob(blob: BlobFact) -> Candidate:
 def leftovers(
     inventory: Inventory, cache: CachePolicy, orphans: Iterable[Digest], stale: Iterable[PartialFact]
 ) -> list[Candidate]:
-    """The front of the line: unwanted partials, orphan blobs, superseded revisions."""
+    """The front of the line: bad copies, unwanted partials, orphan blobs, superseded revisions."""
     facts = {blob.digest: blob for blob in inventory.observed.store.blobs}
     blobs = [facts[digest] for digest in orphans if digest in facts]
     revisions = [stored for group in inventory.superseded.values() for stored in group]
+    copies = sorted(inventory.observed.store.bad_copies, key=lambda copy: (copy.since, copy.key))
     return [
+        *(of_bad_copy(copy, inventory.owner_of(copy.digest)) for copy in copies),
         *(of_partial(partial) for partial in sorted(stale, key=lambda partial: (partial.modified_at, partial.key))),
         *(of_blob(blob) for blob in sorted(blobs, key=lambda blob: (blob.modified_at, blob.digest))),
         *(
@@ -132,6 +150,17 @@ def leftovers(
 def _installed_at(name: str, inventory: Inventory) -> float:
     current = inventory.current.get(name)
     return current.installed_at if current is not None else 0.0
+
+
+def is_given_up(candidate: Candidate, useful: frozenset[str], now: float, *, keeps_partials: bool) -> bool:
+    """Whether it is an unfinished download that none of the wanted models has use for, and goes now.
+
+    Cancelling keeps it (a newer manifest may want it again at once); but nothing stays in ``partial/`` for ever that
+    nothing is unfinished for. So the next run that a person starts drops it, and a watch does after a while.
+    """
+    if candidate.subject != "partial" or candidate.key in useful:
+        return False
+    return not keeps_partials or now - candidate.last_needed_at > GIVEN_UP_S
 
 
 def is_expired(candidate: Candidate, cache: CachePolicy, now: float) -> bool:

@@ -30,6 +30,9 @@ _BY_REASON = {
     "store_busy": Exit.BUSY,
     "timed_out": Exit.TIMED_OUT,
     "usage": Exit.USAGE,
+    "git_url_refused": Exit.USAGE,
+    "git_ref_refused": Exit.USAGE,
+    "git_path_refused": Exit.USAGE,
 }
 _BY_STOP = {
     Stop.TIMED_OUT: Exit.TIMED_OUT,

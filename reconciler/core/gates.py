@@ -1,4 +1,4 @@
-"""What keeps a model from being acted on now though there is room: past failures, windows, the network, policy.
+"""What keeps a model from being acted on now though there is room: past failures, a person, windows, the network.
 
 Each gate answers with a :class:`Deferred` or None. Only bytes from another machine pass the network gates; linking,
 verifying and files of this machine do not.
@@ -7,22 +7,18 @@ verifying and files of this machine do not.
 from collections.abc import Iterable
 
 from reconciler.core.actions import Deferred, Request
+from reconciler.core.desired import DesiredModel
 from reconciler.core.errors import FailureKind
 from reconciler.core.inventory import Inventory
+from reconciler.core.observed import DeviceFacts, FailureFact
+from reconciler.core.policies import NetworkPolicy, Window
 from reconciler.core.retry import blocking_failure, failure_message
-from reconciler.core.state import (
-    DesiredModel,
-    DeviceFacts,
-    Digest,
-    DownloadPolicy,
-    FailureFact,
-    NetworkPolicy,
-    NetworkRequirement,
-    Window,
-)
 from reconciler.core.targets import Need
+from reconciler.core.words import Digest, DownloadPolicy, NetworkRequirement
 
 DAY_MINUTES = 24 * 60
+OUTSIDE_WINDOW = "outside_window"
+WAITING = "waiting_for_source"
 
 
 def failure_gate(model: str, spec: Digest, inventory: Inventory, steps: Iterable[str]) -> Deferred | None:
@@ -64,10 +60,29 @@ def network_gate(need: Need, policy: NetworkPolicy, inventory: Inventory, reques
         return None
     device = inventory.observed.device
     return (
-        _policy_gate(need.model, device, request)
+        _hold_gate(need.model, inventory)
+        or _policy_gate(need.model, device, request)
         or _window_gate(need.model, policy.windows, inventory)
         or _requirement_gate(need.model, policy.require, device)
+        or _answer_gate(need.model, inventory)
     )
+
+
+def _hold_gate(model: DesiredModel, inventory: Inventory) -> Deferred | None:
+    """A person holds the download back; what was cancelled only until the manifest asks for something else."""
+    hold, name = inventory.holds.get(model.name), model.name
+    if hold is None or hold.spec_digest not in {"", model.spec_digest}:
+        return None
+    if hold.kind == "pause":
+        return Deferred(name, "paused", f"paused by hand; `resume {name}` goes on")
+    return Deferred(name, "cancelled", f"cancelled by hand; `resume {name}` or a changed entry starts it again")
+
+
+def _answer_gate(model: DesiredModel, inventory: Inventory) -> Deferred | None:
+    """Nobody waits for a silent source: what it was asked is answered later, and then planned anew."""
+    if model.name not in inventory.observed.unanswered:
+        return None
+    return Deferred(model.name, WAITING, "its source was asked what it has and has not answered yet")
 
 
 def _policy_gate(model: DesiredModel, device: DeviceFacts, request: Request) -> Deferred | None:
@@ -100,7 +115,30 @@ def _window_gate(model: DesiredModel, windows: tuple[Window, ...], inventory: In
         return None
     wait, opens = min(((window.start_minute - minute) % DAY_MINUTES, window.start_minute) for window in windows)
     message = f"outside the download window; it opens at {opens // 60:02}:{opens % 60:02}"
-    return Deferred(model.name, "outside_window", message, retry_at=inventory.now + wait * 60)
+    return Deferred(model.name, OUTSIDE_WINDOW, message, retry_at=_minute_start(inventory.now) + wait * 60)
+
+
+def _minute_start(now: float) -> float:
+    """Zones are whole minutes apart: the local minute begins where every other does."""
+    return now - now % 60
+
+
+def window_end(windows: tuple[Window, ...], minute: int, now: float) -> float | None:
+    """When the network may not be used any more, in seconds since the epoch; None where that moment never comes.
+
+    Args:
+        windows: ones that follow each other without a gap count as one.
+        minute: since local midnight.
+        now: the same moment, in seconds since the epoch.
+    """
+    ahead = 0
+    while windows and ahead < DAY_MINUTES:
+        then = (minute + ahead) % DAY_MINUTES
+        spans = [(window.end_minute - then) % DAY_MINUTES or DAY_MINUTES for window in windows if is_open(window, then)]
+        if not spans:
+            return _minute_start(now) + ahead * 60
+        ahead += max(spans)
+    return None
 
 
 def is_open(window: Window, minute: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from reconciler.core.actions import Action, ActionKind, Guard, Request
 from reconciler.core.inventory import Inventory
 from reconciler.core.moments import moment_text
-from reconciler.core.state import CachePolicy
+from reconciler.core.policies import CachePolicy
 
 MAX_NAMES = 10  # in the message
 

@@ -6,18 +6,10 @@ it, and *usable* where its bytes lie in the store and nothing is known against t
 
 from collections.abc import Iterable
 
-from reconciler.core.state import (
-    Artifact,
-    Condition,
-    Digest,
-    FailureFact,
-    LocalCopy,
-    ObservedState,
-    PartialFact,
-    Resolution,
-    RuntimeFact,
-    StoredModel,
-)
+from reconciler.core.desired import Artifact
+from reconciler.core.observed import HOLDS, BroughtFact, FailureFact, ObservedState, Override, Resolution, RuntimeFact
+from reconciler.core.stored import LocalCopy, PartialFact, StoredModel
+from reconciler.core.words import Condition, Digest
 
 
 class Inventory:
@@ -51,8 +43,11 @@ class Inventory:
             self.failures.setdefault(failure.model, []).append(failure)
         self.runtimes: dict[str, RuntimeFact] = {runtime.name: runtime for runtime in observed.runtimes}
         self.memory: dict[str, int] = {model: size for runtime in observed.runtimes for model, size in runtime.loaded}
+        self.keys: dict[str, Digest] = dict(observed.keys)
+        self.brought: dict[tuple[str, str], BroughtFact] = {(fact.model, fact.path): fact for fact in observed.brought}
         self.load_overrides: dict[str, bool] = {}
         self.pin_overrides: dict[str, bool] = {}
+        self.holds: dict[str, Override] = {}  # downloads that a person holds back
         self._partials_by_digest: dict[Digest, PartialFact] = {}
         self._partials_by_place: dict[tuple[str, str], PartialFact] = {}
         self._index_partials()
@@ -92,8 +87,10 @@ class Inventory:
         for override in sorted(self.observed.overrides, key=lambda item: (item.made_at, item.kind)):
             if override.kind in {"load", "unload"}:
                 self.load_overrides[override.model] = override.kind == "load"
-            else:
+            elif override.kind in {"pin", "unpin"}:
                 self.pin_overrides[override.model] = override.kind == "pin"
+            elif override.kind in HOLDS:
+                self.holds[override.model] = override
 
     def revisions(self) -> Iterable[StoredModel]:
         """Every revision that is ours, current and superseded."""
@@ -104,6 +101,13 @@ class Inventory:
     def is_usable(self, digest: Digest | None) -> bool:
         """Whether the bytes of ``digest`` lie in the store with nothing known against them."""
         return digest is not None and digest in self.allocated and digest not in self._bad
+
+    def owner_of(self, digest: Digest | None) -> str:
+        """The first model, by name, that has a file of this digest; empty where none has."""
+        if digest is None:
+            return ""
+        owners = (stored.name for stored in self.revisions() if any(file.digest == digest for file in stored.files))
+        return min(owners, default="")
 
     def is_loaded(self, name: str) -> bool:
         """Whether a runtime holds the model now."""

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 
 from reconciler.core.actions import Action, Cause, Deferred, Request
 from reconciler.core.admission import Seat
+from reconciler.core.desired import DesiredModel, DesiredState
 from reconciler.core.gates import failure_gate
 from reconciler.core.inventory import Inventory, stored_bytes
 from reconciler.core.memory import Load, Verdict, decide, estimate_bytes
 from reconciler.core.roster import wants_loaded
-from reconciler.core.state import DesiredModel, DesiredState, Digest, Priority, StoredModel
 from reconciler.core.steps import load_action, policy_precondition, unload_action
+from reconciler.core.stored import StoredModel
 from reconciler.core.targets import target_files
 from reconciler.core.units import format_size
+from reconciler.core.words import Digest, Priority
 
 
 @dataclass(slots=True)
@@ -150,7 +152,7 @@ def plan_loading(
     for name in verdict.load:
         spec = specs.get(name) or inventory.current[name].spec_digest
         cause = Cause.REQUEST if name in requested else Cause.INTENT
-        reason = "requested" if name in requested else "wanted_loaded"
+        reason = "requested" if name in requested else _wish(name, inventory)
         loading.after.append(load_action(name, by_name[name].bytes, reason, cause, spec, policy))
     for seat in seats:
         is_wanted = wants_loaded(seat.model.name, seat.model, inventory)
@@ -163,6 +165,11 @@ def plan_loading(
     for name, reason, available in verdict.refused:
         loading.deferred[name] = _refusal(by_name[name], reason, available, verdict)
     return loading
+
+
+def _wish(name: str, inventory: Inventory) -> str:
+    """Who wants the model loaded: a person, or the manifest."""
+    return "loaded_by_hand" if inventory.load_overrides.get(name) else "wanted_loaded"
 
 
 def is_reloaded(seat: Seat) -> bool:

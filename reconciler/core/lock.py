@@ -8,8 +8,10 @@ same revision with other bytes: a refusal, since a revision never changes what i
 from dataclasses import dataclass
 from enum import StrEnum
 
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure, refused
-from reconciler.core.state import Artifact, Resolution
+from reconciler.core.observed import Resolution
+from reconciler.core.reference import is_lasting
 
 
 class LockState(StrEnum):
@@ -54,6 +56,23 @@ def compare_lock(recorded: Resolution, current: Resolution) -> LockComparison:
         is_same_revision = bool(recorded.revision) and recorded.revision == current.revision
         state = LockState.CONTRADICTED if changes and is_same_revision else LockState.OUTDATED
     return LockComparison(recorded.model, state, recorded.revision, current.revision, changes)
+
+
+def is_agreed(model: DesiredModel, resolution: Resolution) -> bool:
+    """Whether a remembered resolution says nothing else than the manifest (or its lock) declares by now."""
+    told = {file.path: file for file in resolution.files}
+    return all(
+        artifact.digest in {None, told[artifact.path].digest}
+        and artifact.size_bytes in {None, told[artifact.path].size_bytes}
+        for artifact in model.artifacts
+        if artifact.path in told
+    )
+
+
+def is_settled(model: DesiredModel, resolution: Resolution) -> bool:
+    """Whether a remembered resolution still holds: else it is an estimate, and is asked for again before a download."""
+    declared = {artifact.path for artifact in model.artifacts if artifact.size_bytes is not None}
+    return all(file.path in declared or all(map(is_lasting, file.sources[:1])) for file in resolution.files)
 
 
 def check_lock(comparison: LockComparison) -> None:

@@ -3,7 +3,7 @@
 An entry holds while the manifest's entry asks for the same (equal ``spec``): then the model *is* the locked files, with
 their digests, sizes and the revision they are from, and nobody is asked. An entry whose model asks for something else
 by now is stale and said so. A plain URL is written without its query, which may be a secret; it is found again among
-the declared ones, and a label that is no declared URL is never fetched.
+the declared ones; a label that is no declared URL, and not within a declared repository or bucket, is never fetched.
 """
 
 import json
@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState, Diagnostic
 from reconciler.core.digests import digest_value, spec_digest
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.heading import Document, heading
 from reconciler.core.names import check_collisions, check_digest, check_path, check_segment
-from reconciler.core.reference import display, scheme_of
-from reconciler.core.state import Artifact, DesiredModel, DesiredState, Diagnostic, Digest, Role
+from reconciler.core.reference import display, root_of, scheme_of
+from reconciler.core.units import is_byte_count
+from reconciler.core.words import Digest, Role
 
 LOCK_NAME = "models.lock.json"
 _IN_PLACE = ("hf", "oci", "ollama", "s3", "gs", "az")  # a concrete reference of these is written as it stands
@@ -104,6 +106,41 @@ def locked_model(model: DesiredModel, entry: LockedModel) -> DesiredModel:
     return replace(locked, spec_digest=spec_digest(locked))
 
 
+def check_carried(model: DesiredModel, entry: LockedModel) -> None:
+    """Refuse files from a stranger that are not what the model declares; what it leaves open may be anything.
+
+    Raises:
+        Failure: permanent ``digest_mismatch``; ``not_checkable`` where a declared digest is of no file that is there,
+            such as that of an archive which was unpacked since.
+    """
+    for declared in model.artifacts:
+        found = [file for file in entry.files if _is_meant(declared, file)]
+        if not found and declared.digest is not None and not declared.optional:
+            message = f"{model.name}: its declared digest is of {declared.path or 'a file'}, which is not there"
+            hint = "what an archive unpacked to cannot be checked: name the other models, or apply with a network"
+            raise permanent("not_checkable", message, hint=hint)
+        if not all(_is_as_declared(declared, file) for file in found):
+            raise _not_declared(model.name, declared.path)
+    is_told = all(file.digest for file in model.artifacts)
+    brings_more = not model.is_locked and any(url.startswith("hf:") for file in model.artifacts for url in file.sources)
+    more = sorted({file.path for file in entry.files} - {file.path for file in model.artifacts if file.path})
+    if more and is_told and not brings_more and all(file.path for file in model.artifacts):
+        raise _not_declared(model.name, more[0])
+
+
+def _is_meant(declared: Artifact, file: Artifact) -> bool:
+    return file.path == declared.path if declared.path else file.digest == declared.digest
+
+
+def _is_as_declared(declared: Artifact, file: Artifact) -> bool:
+    return declared.digest in {None, file.digest} and declared.size_bytes in {None, file.size_bytes}
+
+
+def _not_declared(model: str, path: str) -> Failure:
+    message = f"{model}: {path} is not what the manifest (or its lock) declares"
+    return permanent("digest_mismatch", message, hint="find out who made it, or correct sha256 and size")
+
+
 def label_of(url: str) -> str:
     """How the lock spells a source: no query of a plain URL."""
     return url if scheme_of(url) in _IN_PLACE else display(url)
@@ -111,12 +148,12 @@ def label_of(url: str) -> str:
 
 def _sources_of(model: DesiredModel, file: Artifact) -> tuple[str, ...]:
     declared = {label_of(url): url for artifact in model.artifacts for url in artifact.sources}
-    schemes = {scheme_of(url) for url in declared.values()}
+    roots = {root_of(url) for url in declared.values()}
     found = []
     for label in file.sources:
         if label in declared:
             found.append(declared[label])
-        elif scheme_of(label) in schemes and scheme_of(label) in _IN_PLACE:
+        elif scheme_of(label) in _IN_PLACE and root_of(label) in roots:
             found.append(label)
     if not found:
         found = [url for artifact in model.artifacts if artifact.path == file.path for url in artifact.sources]
@@ -143,7 +180,7 @@ def _entry(name: str, value: Any) -> LockedModel:
     found = tuple(_artifact(name, file) for file in files)
     check_collisions([file.path for file in found], f"lock of {name}: file")
     spec, revision = value.get("spec"), value.get("revision")
-    if not isinstance(spec, str) or not isinstance(revision, str) or not revision.isprintable():
+    if not _is_texts([spec, revision]):
         raise _invalid(f"{name} has no spec or revision")
     return LockedModel(name, Digest(spec), revision, found)
 
@@ -152,7 +189,7 @@ def _artifact(name: str, value: Any) -> Artifact:
     if not isinstance(value, Mapping):
         raise _invalid(f"a file of {name} is no object")
     path, sources, size, digest = (value.get(key) for key in ("path", "sources", "size", "digest"))
-    is_size = size is None or (type(size) is int and size >= 0)
+    is_size = size is None or is_byte_count(size)
     if not isinstance(path, str) or not is_size or not _is_texts(sources):
         raise _invalid(f"a file of {name} has no path, sources or size")
     role = next((role for role in Role if role.value == value.get("role")), Role.COMPANION)
@@ -162,7 +199,7 @@ def _artifact(name: str, value: Any) -> Artifact:
 
 
 def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return isinstance(value, list) and all(isinstance(text, str) and text.isprintable() for text in value)
 
 
 def _invalid(trouble: str) -> Failure:

@@ -14,7 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from reconciler.core.state import MemoryFacts, MemoryPolicy, Priority
+from reconciler.core.observed import MemoryFacts
+from reconciler.core.policies import MemoryPolicy
+from reconciler.core.words import Priority
 
 HYSTERESIS = 1.1
 

@@ -9,19 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.core.actions import Action, Deferred, Plan
+from reconciler.core.actions import Action, ActionKind, Deferred, Plan
+from reconciler.core.comparing import Warnings, compare, compare_adapters, effective
+from reconciler.core.desired import DesiredModel, DesiredState
+from reconciler.core.observed import FailureFact, ObservedState, Resolution
 from reconciler.core.remembered import Remembered, RememberedModel
-from reconciler.core.state import (
-    Condition,
-    DesiredModel,
-    DesiredState,
-    ObservedState,
-    Priority,
-    Resolution,
-    Role,
-    StoredModel,
-    WantedState,
-)
+from reconciler.core.retry import refusals
+from reconciler.core.stored import StoredModel
+from reconciler.core.transfer import Transfer
+from reconciler.core.words import Condition, Priority, Role, WantedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +48,9 @@ class ModelStatus:
     revision: str = ""
     memory_bytes: int | None = None
     foreign: bool = False
+    transfer: Transfer | None = None  # while a running watch brings it
+    signed_by: str = ""
+    warnings: Warnings = ()  # (severity, text): where the file and the manifest differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +61,16 @@ class _Index:
     current: dict[str, StoredModel]
     remembered: dict[str, RememberedModel]
     actions: dict[str, list[Action]]
+    refused: dict[str, FailureFact]
     deferred: dict[str, Deferred]
     satisfied: dict[str, tuple[str, str]]
     partial: dict[str, int]
     resolutions: dict[str, Resolution]
     running: frozenset[str]
+    pins: dict[str, bool]  # by hand
     store: str
+    metadata: Mapping[str, Mapping[str, Any]]  # as read from the files
+    adapters: Mapping[str, Warnings]
 
 
 def _index(desired: DesiredState | None, observed: ObservedState, plan: Plan | None, remembered: Remembered) -> _Index:
@@ -77,17 +80,22 @@ def _index(desired: DesiredState | None, observed: ObservedState, plan: Plan | N
     partial: dict[str, int] = {}
     for fact in observed.store.partials:
         partial[fact.model] = partial.get(fact.model, 0) + fact.done_bytes
+    metadata = {model.name: json.loads(model.metadata) for model in remembered.models if model.metadata}
     return _Index(
         desired={model.name: model for model in (desired.models if desired else ())},
         current={model.name: model for model in observed.store.models if model.is_current},
         remembered={model.name: model for model in remembered.models},
         actions=actions,
+        refused=refusals(plan.actions if plan else (), observed.failures),
         deferred={deferred.model: deferred for deferred in (plan.deferred if plan else ())},
         satisfied={done.model: (done.reason, done.message) for done in (plan.satisfied if plan else ())},
         partial=partial,
         resolutions={resolution.model: resolution for resolution in observed.resolutions},
         running=frozenset(remembered.running),
+        pins={each.model: each.kind == "pin" for each in observed.overrides if each.kind in {"pin", "unpin"}},
         store=observed.store.path,
+        metadata=metadata,
+        adapters=compare_adapters(desired.models if desired else (), metadata),
     )
 
 
@@ -113,7 +121,7 @@ def _model(name: str, index: _Index) -> ModelStatus:
         lifecycle=known.lifecycle or ("discovered" if state in {"absent", "partial"} else "validated"),
         wanted=desired.state.value if desired else "unwanted",
         priority=_priority(desired, stored, known).word,
-        pinned=seen.pinned or bool(desired and desired.pinned),
+        pinned=index.pins.get(name, seen.pinned or bool(desired and desired.pinned)),
         progress=_progress(name, index),
         last_used=max(filter(None, (known.last_used, seen.last_used)), default=None),
         use_count=max(known.use_count, seen.use_count),
@@ -123,9 +131,10 @@ def _model(name: str, index: _Index) -> ModelStatus:
         is_settled=not actions and name not in index.deferred,
         is_deferred=name in index.deferred,
         format=seen.format or known.format,
-        metadata=json.loads(known.metadata) if known.metadata else {},
+        metadata=effective(desired, index.metadata.get(name, {})),
         revision=seen.revision or getattr(index.resolutions.get(name), "revision", ""),
         memory_bytes=seen.memory_bytes or (desired.memory_bytes if desired else None),
+        warnings=(*compare(desired, index.metadata.get(name, {})), *index.adapters.get(name, ())),
     )
 
 
@@ -151,13 +160,14 @@ def _stored(stored: StoredModel, store: str) -> ModelStatus:
         revision=stored.revision,
         memory_bytes=stored.memory_bytes,
         foreign=stored.is_foreign,
+        signed_by=stored.signed_by,
     )
 
 
 def _state(stored: StoredModel | None, *, is_begun: bool) -> str:
     if stored is None:
         return "partial" if is_begun else "absent"
-    if any(file.condition in {Condition.MISSING, Condition.DAMAGED} for file in stored.files):
+    if any(file.condition in _BAD or file.condition is Condition.UNPLACED for file in stored.files):
         return "partial"
     return "loaded" if stored.loaded else "present"
 
@@ -172,12 +182,13 @@ def _priority(desired: DesiredModel | None, stored: StoredModel | None, known: R
 
 def _reason(name: str, index: _Index) -> tuple[str, str, float | None]:
     """(reason, message, retry_at): what the plan says of the model, the most telling first."""
-    deferred = index.deferred.get(name)
-    if deferred:
-        return deferred.reason, deferred.message, deferred.retry_at
+    told = index.deferred.get(name) or index.refused.get(name)
+    if told:
+        return told.reason, told.message, told.retry_at
     actions = index.actions.get(name)
     if actions:
-        return actions[0].reason, actions[0].message, None
+        first = next((each for each in actions if not (each.kind is ActionKind.EVICT and each.subject)), actions[0])
+        return first.reason, first.message, None
     if name in index.satisfied:
         return *index.satisfied[name], None
     desired = index.desired.get(name)

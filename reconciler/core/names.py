@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 from reconciler.core.errors import Failure, permanent
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 MAX_SEGMENT_BYTES = 255  # NAME_MAX of every common file system
 MAX_PATH_BYTES = 2048  # leaves half of PATH_MAX for the store's own folder

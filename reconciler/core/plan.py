@@ -14,15 +14,17 @@ from dataclasses import replace
 from reconciler.core.actions import Action, ActionKind, Deferred, Plan, Request
 from reconciler.core.admission import Seat
 from reconciler.core.dependencies import chained, has_dependencies, hold, unmet, with_raised_priorities
+from reconciler.core.desired import DesiredState, Diagnostic
 from reconciler.core.disk import Departures, settle
 from reconciler.core.draft import Draft, no_room
 from reconciler.core.inventory import Inventory
 from reconciler.core.loading import plan_loading, unloading
+from reconciler.core.observed import ObservedState
 from reconciler.core.roster import OTHERS_ONLY, Roster, enrol
 from reconciler.core.schedule import Eviction, Schedule
-from reconciler.core.state import DesiredState, Diagnostic, ObservedState
 from reconciler.core.steps import eviction_action, need_actions, policy_precondition, waiting_for
 from reconciler.core.verbs import WHOLE, narrow, one_shot, verify_all
+from reconciler.core.words import Condition
 
 _NOTHING = Request()
 
@@ -37,7 +39,21 @@ def plan(desired: DesiredState, observed: ObservedState, request: Request = _NOT
         draft = _draft_with_dependencies(desired, inventory, scope)
     else:
         draft = _draft(desired, inventory, enrol(desired, inventory, scope), scope)
+    if request.verb == "load":
+        _answer(draft, request.models)
     return draft.finish(observed, request)
+
+
+def _answer(draft: Draft, asked: tuple[str, ...]) -> None:
+    """Whoever asks for a model is told of it, also where there is none."""
+    told = {action.model for action in draft.actions} | draft.satisfied.keys() | draft.deferred.keys()
+    for name in asked:
+        if name in draft.inventory.foreign:
+            draft.satisfied.pop(name, None)
+            message = f"models/{name} was not placed by this tool; `adopt {name}` takes it over"
+            draft.defer(Deferred(name, "foreign_files", message))
+        elif name not in told:
+            draft.defer(Deferred(name, "unknown_model", "neither in the manifest nor in the store"))
 
 
 def _draft_with_dependencies(desired: DesiredState, inventory: Inventory, request: Request) -> Draft:
@@ -70,6 +86,7 @@ def _draft(desired: DesiredState, inventory: Inventory, roster: Roster, request:
         going,
         is_pruning=request.prune,
         is_cleaning=not request.only,
+        keeps_partials=request.keeps_partials,
     )
     schedule = settle(roster.seats, departures, desired.cache, inventory)
     draft.disk = (schedule.peak_bytes, schedule.final_bytes)
@@ -114,9 +131,17 @@ def _write_mending(draft: Draft, seats: list[Seat], evicted: frozenset[str]) -> 
 
 
 def _write_repair(draft: Draft, request: Request) -> None:
-    """``verify --repair``: every file is hashed, and what is known bad is brought again."""
+    """``verify --repair``: every file is hashed, but for those that are gone and come again; what is bad comes too."""
     kept = [action for action in draft.actions if action.kind is not ActionKind.VERIFY]
-    checks = [verify_all(name, draft.inventory) for name in request.only]
+    coming = {action.model for action in kept}
+    models = [stored for name in request.only if (stored := draft.inventory.current.get(name)) is not None]
+    checks = [
+        verify_all(
+            stored,
+            [file for file in stored.files if file.condition is not Condition.MISSING or stored.name not in coming],
+        )
+        for stored in models
+    ]
     draft.actions = [*(check for check in checks if check is not None), *kept]
 
 

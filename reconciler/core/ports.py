@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reconciler.core.state import Artifact, DesiredModel, Digest, FileStat, Resolution, Role, RuntimeSpec
+from reconciler.core.desired import Artifact, DesiredModel
+from reconciler.core.observed import Resolution
+from reconciler.core.policies import RuntimeSpec
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest, Role
 
 
 class CancelToken(Protocol):
@@ -61,8 +65,9 @@ class FetchRequest:
     """One file to bring onto the disk.
 
     ``target`` is the absolute path of the partial file inside ``partial/``; the engine may keep a sidecar beside it
-    (``<target>.json``) and removes both names' leftovers itself except the finished file. ``limit_bytes`` bounds an
-    object whose size nobody knew. ``min_free_bytes`` is re-checked while running.
+    (``<target>.json``) and removes both names' leftovers itself except the finished file. ``size_bytes`` is declared
+    and binds; ``expected_bytes`` was measured before: the object may be another by now. ``limit_bytes`` bounds what
+    nobody declared the size of. ``min_free_bytes`` is re-checked while running.
     """
 
     model: str
@@ -71,23 +76,40 @@ class FetchRequest:
     target: str
     digest: Digest | None = None
     size_bytes: int | None = None
+    expected_bytes: int | None = None
     limit_bytes: int | None = None
     min_free_bytes: int = 0
     connections: int = 8
     timeout_s: float = 30.0
     priority: int = 1
-    reuse: str | None = None  # a damaged copy (absolute path) whose good chunks may be kept
+    reuse: str | None = None  # a damaged copy (absolute path) whose good chunks may be kept; ``digest`` is its own then
+    is_listed: bool = False  # the origin's own listing told ``size_bytes``: of that size, it is no page in its place
+    accepts_newer: bool = False  # nobody declared ``digest``: it was the copy's, and the object may be another by now
+
+    @property
+    def declared(self) -> Digest | None:
+        """What the content must have, whatever the source gives."""
+        return None if self.accepts_newer else self.digest
+
+    @property
+    def likely_bytes(self) -> int | None:
+        """How large the file will be, as far as anybody knows."""
+        return self.expected_bytes if self.size_bytes is None else self.size_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that is complete, durable (fdatasync) and verified at ``target``; the caller commits it."""
+    """A file that is complete, durable (fdatasync) and verified at ``target``; the caller commits it.
+
+    Where it has not the digest asked for, its sidecar is left too, which speaks for it until it is committed.
+    """
 
     digest: Digest
     size_bytes: int
     source: str  # the label it came from
     received_bytes: int  # over the wire, this time
     revision: str = ""  # ETag or Last-Modified, for people
+    content: memoryview | None = field(default=None, repr=False, compare=False)  # of a small file: all its bytes
 
 
 class Fetcher(Protocol):

@@ -113,11 +113,31 @@ def scheme_of(text: str) -> str:
     return match[1].lower() if match else ""
 
 
+def is_lasting(url: str) -> bool:
+    """Whether what a resolved reference stands for never changes: a commit, an image's digest. Objects and URLs do."""
+    return scheme_of(url) not in ("https", "http", "file", "s3", "gs", "az")
+
+
+def root_of(url: str) -> str:
+    """The repository, bucket or image that a reference is within, with its scheme; a plain URL as it stands."""
+    scheme, _, rest = url.partition("://")
+    if scheme in ("s3", "gs", "az"):
+        return f"{scheme}://{rest.partition('/')[0]}"
+    if scheme == "hf":
+        return f"hf://{'/'.join(re.split('[:@]', rest)[0].split('/')[:2])}"
+    if scheme in ("oci", "ollama"):
+        folder, slash, name = rest.partition("@")[0].rpartition("/")
+        return f"{scheme}://{folder}{slash}{name.partition(':')[0]}"
+    return url
+
+
 def display(url: str) -> str:
     """``url`` for people: no user information, no query, no fragment, nothing that plays tricks on a terminal."""
     clean = re.sub(r"(?<=://)[^/?#]*@", "", url)
     if scheme_of(clean) not in ("s3", "gs", "az", "file"):  # there ? and # are part of the name
         clean = re.split(r"[?#]", clean, maxsplit=1)[0]
+    if clean.isprintable():
+        return clean
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in clean)
 
 
@@ -163,6 +183,7 @@ def _hub(text: str, scheme: str) -> Reference:
     match = _HUB.fullmatch(text)
     if match is None:
         raise ValueError(f"a hub reference {FORMS[scheme]}")
+    _check_revision(_decode((match[4] or "@main")[1:]))
     path = (match[5] or "/")[1:]
     if match[5] is None:
         return Reference(text, scheme, is_tree=True)
@@ -173,6 +194,14 @@ def _hub(text: str, scheme: str) -> Reference:
     if "?" in path or "#" in path:
         raise ValueError("a hub reference without ? and #")
     return Reference(text, scheme, _path_name(path))
+
+
+def _check_revision(revision: str) -> None:
+    """A branch or tag becomes part of URLs and, published, of paths."""
+    try:
+        check_path(revision)
+    except Failure as failure:
+        raise ValueError(f"a branch, tag or commit; this revision {_trouble(failure)}") from failure
 
 
 def _bucket(text: str, scheme: str) -> Reference:
@@ -208,7 +237,7 @@ def _foreign(text: str, scheme: str) -> Reference:
 
 def _path_name(path: str) -> str:
     try:
-        return check_path(path).rpartition("/")[2]
+        return check_path(_decode(path)).rpartition("/")[2]
     except Failure as failure:
         raise ValueError(f"a path that stays inside its repository; this one {_trouble(failure)}") from failure
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reconciler.core.state import Priority
+from reconciler.core.words import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Remembered:
     ``models`` may name models that are neither wanted nor stored (the catalogue). ``conditions`` are those of the last
     status that was recorded: they carry the transition times. ``is_running`` tells that somebody works on the store
     right now, ``running`` on which models. ``manifest_problem`` is why the newest manifest is not in force; empty where
-    it is.
+    it is. ``changed_at`` is when something was done here last: what differs from the recorded status, while nobody
+    watched, is dated so; None dates it now.
     """
 
     observed_generation: str = ""
@@ -68,3 +69,4 @@ class Remembered:
     is_running: bool = False
     watch: WatchFact | None = None
     manifest_problem: str = ""
+    changed_at: float | None = None

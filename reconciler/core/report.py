@@ -1,8 +1,7 @@
-"""What is told after the fact: the result of a run, events, a model's history, checks of ``doctor``.
+"""What became of a plan: the result of a run, its sums, and the document made of them.
 
-Frozen values and the documents made of them. Every document carries ``format_version`` and ``kind``, keys in a stable
-order, sizes in bytes, times in RFC 3339, durations in seconds. Nothing here decides anything, but for the sums that
-an exit code is a function of.
+Every document carries ``format_version`` and ``kind``, keys in a stable order, sizes in bytes, times in RFC 3339,
+durations in seconds. Nothing here decides anything, but for the sums that an exit code is a function of.
 """
 
 from collections.abc import Iterable
@@ -13,29 +12,7 @@ from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, Outcom
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
 from reconciler.core.roster import OTHERS_ONLY
-from reconciler.core.state import Digest
-from reconciler.core.usage import Df
-
-__all__ = [
-    "ApplyResult",
-    "ApplySummary",
-    "Check",
-    "Df",
-    "Event",
-    "History",
-    "RevisionFact",
-    "Stop",
-    "Transition",
-    "apply_result",
-    "apply_result_document",
-    "asked_about",
-    "checks_document",
-    "event_document",
-    "history_document",
-    "time_in_states",
-]
-
-# --- the result of a run ------------------------------------------------------------------------------------------
+from reconciler.core.words import Digest
 
 
 class Stop(StrEnum):
@@ -118,14 +95,15 @@ def apply_result_document(result: ApplyResult) -> Document:
     """The ``ApplyResult`` document."""
     return heading("ApplyResult") | {
         "plan_digest": result.plan_digest,
-        "outcomes": [_outcome(outcome) for outcome in result.outcomes],
+        "outcomes": [outcome_document(outcome) for outcome in result.outcomes],
         "deferred": [_deferred(deferred) for deferred in result.deferred],
         "guards": [{"reason": guard.reason, "message": guard.message, "hint": guard.hint} for guard in result.guards],
         "summary": _summary(result.summary),
     }
 
 
-def _outcome(outcome: Outcome) -> Document:
+def outcome_document(outcome: Outcome) -> Document:
+    """One row of ``outcomes``."""
     return {
         "id": outcome.id,
         "kind": outcome.kind.value,
@@ -167,137 +145,3 @@ def _summary(summary: ApplySummary) -> Document:
         "seconds": round(summary.seconds, 3),
         "stopped": summary.stopped.value if summary.stopped else None,
     }
-
-
-# --- events -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened. ``type`` is Normal or Warning; ``count`` tells how often in a row."""
-
-    seq: int
-    time: float
-    type: str
-    reason: str
-    model: str
-    message: str
-    count: int = 1
-
-
-def event_document(event: Event) -> Document:
-    """The ``Event`` document: one JSON line each."""
-    return heading("Event") | {
-        "seq": event.seq,
-        "time": moment_text(event.time),
-        "type": event.type,
-        "reason": event.reason,
-        "model": event.model,
-        "message": event.message,
-        "count": event.count,
-    }
-
-
-# --- the history of one model ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One step of a model's lifecycle; ``seconds`` is the time spent in ``from_state`` before it, None if unknown."""
-
-    time: float
-    from_state: str
-    to_state: str
-    seconds: float | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RevisionFact:
-    """One revision of a model that the ledger knows; ``in_store`` is False where its bytes are gone."""
-
-    spec_digest: Digest
-    revision: str
-    bytes: int
-    installed_at: float
-    is_current: bool = False
-    in_store: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What happened to one model: transitions oldest first (the last hundred), revisions newest first."""
-
-    model: str
-    lifecycle: str
-    transitions: tuple[Transition, ...] = ()
-    revisions: tuple[RevisionFact, ...] = ()
-    use_count: int = 0
-    last_used: float | None = None
-
-
-def time_in_states(transitions: Iterable[Transition]) -> tuple[tuple[str, int, float], ...]:
-    """(state, times left, seconds in all) of each state that was left, by name."""
-    totals: dict[str, tuple[int, float]] = {}
-    for transition in transitions:
-        if transition.seconds is not None:
-            count, seconds = totals.get(transition.from_state, (0, 0.0))
-            totals[transition.from_state] = (count + 1, seconds + transition.seconds)
-    return tuple((state, count, seconds) for state, (count, seconds) in sorted(totals.items()))
-
-
-def history_document(history: History) -> Document:
-    """The ``History`` document."""
-    return heading("History") | {
-        "model": history.model,
-        "lifecycle": history.lifecycle,
-        "use_count": history.use_count,
-        "last_used": moment_text(history.last_used),
-        "transitions": [
-            {
-                "time": moment_text(step.time),
-                "from": step.from_state,
-                "to": step.to_state,
-                "seconds": None if step.seconds is None else round(step.seconds, 3),
-                "message": step.message,
-            }
-            for step in history.transitions
-        ],
-        "states": [
-            {"state": state, "count": count, "seconds": round(seconds, 3), "average_seconds": round(seconds / count, 3)}
-            for state, count, seconds in time_in_states(history.transitions)
-        ],
-        "revisions": [
-            {
-                "spec_digest": fact.spec_digest,
-                "revision": fact.revision,
-                "bytes": fact.bytes,
-                "installed_at": moment_text(fact.installed_at),
-                "current": fact.is_current,
-                "in_store": fact.in_store,
-            }
-            for fact in history.revisions
-        ],
-    }
-
-
-# --- doctor ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing ``doctor`` looked at: ``status`` is ok, warn or fail."""
-
-    name: str
-    status: str
-    message: str
-    hint: str = ""
-
-
-def checks_document(checks: Iterable[Check]) -> Document:
-    """The ``Doctor`` document."""
-    listed = [
-        {"name": check.name, "status": check.status, "message": check.message, "hint": check.hint} for check in checks
-    ]
-    summary = {status: sum(check["status"] == status for check in listed) for status in ("ok", "warn", "fail")}
-    return heading("Doctor") | {"checks": listed, "summary": summary}

@@ -7,9 +7,11 @@ since the guard that said no is asked again too. Back-off is a fact in the ledge
 
 from collections.abc import Iterable
 
+from reconciler.core.actions import Action
 from reconciler.core.errors import FailureKind
 from reconciler.core.moments import moment_text
-from reconciler.core.state import Digest, FailureFact
+from reconciler.core.observed import FailureFact
+from reconciler.core.words import Digest
 
 BASE_DELAY_S = 1.0
 CAP_DELAY_S = 15 * 60.0
@@ -29,11 +31,13 @@ def delay_s(attempts: int, jitter: float, retry_after_s: float | None = None) ->
 
 def is_blocking(failure: FailureFact, spec: Digest, now: float) -> bool:
     """Whether a past failure keeps the same step from being tried now."""
-    if failure.spec_digest != spec:
-        return False  # other bytes are asked for: what failed then says nothing now
+    if failure.spec_digest != spec or failure.source_changed:
+        return False  # other bytes are asked for, or from elsewhere: what failed then says nothing now
     if failure.kind == FailureKind.PERMANENT:
-        return not failure.source_changed
-    return failure.kind == FailureKind.TRANSIENT and failure.retry_at is not None and failure.retry_at > now
+        return True
+    if failure.kind != FailureKind.TRANSIENT or failure.retry_at is None:
+        return False
+    return 0 < failure.retry_at - now <= CAP_DELAY_S  # nobody waits longer: then the clock was set back
 
 
 def blocking_failure(
@@ -44,6 +48,19 @@ def blocking_failure(
     found = [failure for failure in failures if failure.step in wanted and is_blocking(failure, spec, now)]
     found.sort(key=lambda failure: (failure.retry_at is not None, failure.retry_at or 0.0, failure.step))
     return found[0] if found else None
+
+
+def refusals(actions: Iterable[Action], failures: Iterable[FailureFact]) -> dict[str, FailureFact]:
+    """By model: what is to be done and was refused when it was last tried. Only a person turns that; it is asked anew.
+
+    Something stands in the way in the store, say: each pass tries, and says so again until it is gone.
+    """
+    planned = {(action.model, action.kind.value, action.spec_digest) for action in actions}
+    return {
+        failure.model: failure
+        for failure in failures
+        if failure.kind == FailureKind.REFUSED and (failure.model, failure.step, failure.spec_digest) in planned
+    }
 
 
 def failure_message(failure: FailureFact) -> str:

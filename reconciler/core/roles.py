@@ -7,7 +7,7 @@ one a runtime is pointed at. Formats that can be read safely come first, then th
 import re
 from collections.abc import Sequence
 
-from reconciler.core.state import Role
+from reconciler.core.words import Role
 
 _BY_NAME: tuple[tuple[re.Pattern[str], Role], ...] = (
     (re.compile(r"mmproj.*\.gguf|.*[-_.]mmproj.*\.gguf"), Role.VISION_PROJECTOR),
@@ -39,10 +39,17 @@ def role_by_name(path: str) -> Role:
 def assign_roles(paths: Sequence[str]) -> dict[str, Role]:
     """A role for every path; exactly one is primary where there is any path at all."""
     roles = {path: role_by_name(path) for path in paths}
-    rest = [path for path, role in roles.items() if role is Role.COMPANION] or list(paths)
+    companions = [path for path, role in roles.items() if role is Role.COMPANION]
+    if companions and not any(_is_weights(path) for path in companions):  # a README is not what an adapter's user opens
+        companions = [path for path, role in roles.items() if role is Role.ADAPTER] or companions
+    rest = companions or list(paths)
     if rest:
         roles[min(rest, key=_preference)] = Role.PRIMARY
     return roles
+
+
+def _is_weights(path: str) -> bool:
+    return path.lower().endswith(_WEIGHTS)
 
 
 def _preference(path: str) -> tuple[int, int, int, str]:

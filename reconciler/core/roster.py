@@ -8,18 +8,15 @@ from dataclasses import dataclass, field
 
 from reconciler.core.actions import Deferred, Request, Satisfied
 from reconciler.core.admission import Seat
+from reconciler.core.desired import DesiredModel, DesiredState
+from reconciler.core.digests import links_digest
 from reconciler.core.gates import failure_gate, network_gate, steps_of
 from reconciler.core.inventory import Inventory
-from reconciler.core.selector import in_rollout, selects
-from reconciler.core.state import (
-    DesiredModel,
-    DesiredState,
-    EvictionMode,
-    Priority,
-    StoredModel,
-    WantedState,
-)
+from reconciler.core.observed import DeviceFacts
+from reconciler.core.selector import labelled, why_not_here
+from reconciler.core.stored import StoredModel
 from reconciler.core.targets import assess
+from reconciler.core.words import EvictionMode, Priority, WantedState
 
 OTHERS_ONLY = "not_selected_by_only"  # a model with work to do that --only or a verb left out; not counted as deferred
 
@@ -48,12 +45,13 @@ def enrol(desired: DesiredState, inventory: Inventory, request: Request) -> Rost
     """Sort every model of the manifest and of the store."""
     roster = Roster()
     wanted_names = set()
+    device = labelled(inventory.observed.device, desired.labels)
     for model in sorted(desired.models, key=lambda model: model.name):
         wanted_names.add(model.name)
         if model.name in inventory.foreign:
             hint = f"files that were not placed here stand at models/{model.name}; `adopt {model.name}` takes them over"
             roster.defer(model.name, "foreign_files", hint)
-        elif sentence := unselected(model, inventory):
+        elif sentence := unselected(model, device, inventory):
             _enrol_unwanted(model.name, "not_selected", sentence, roster, inventory, request)
         elif model.state is WantedState.ABSENT:
             _enrol_absent(model, roster, inventory, request)
@@ -66,16 +64,10 @@ def enrol(desired: DesiredState, inventory: Inventory, request: Request) -> Rost
     return roster
 
 
-def unselected(model: DesiredModel, inventory: Inventory) -> str:
-    """Why the model is not for this machine; empty where it is."""
+def unselected(model: DesiredModel, device: DeviceFacts, inventory: Inventory) -> str:
+    """Why the model is not for this machine, ``device`` with all its labels; empty where it is."""
     observed = inventory.observed
-    reason = selects(model.when, observed.device, observed.memory, observed.disk)
-    if reason:
-        return reason
-    percent = model.rollout_percent
-    if percent is not None and not in_rollout(observed.device.device_id, model.name, percent):
-        return f"this machine is not among the {percent:g}% of the roll-out"
-    return ""
+    return why_not_here(model, device, observed.memory, observed.disk)
 
 
 def is_pinned(name: str, stored: StoredModel, model: DesiredModel | None, inventory: Inventory) -> bool:
@@ -107,6 +99,8 @@ def seat_of(model: DesiredModel, desired: DesiredState, inventory: Inventory, re
         )
     if need is not None:
         seat.gate = failure_gate(model.name, model.spec_digest, inventory, steps_of(need))
+        if seat.gate is None and need.links:
+            seat.gate = failure_gate(model.name, links_digest(model), inventory, ("link",))
         if seat.gate is None and request.only and model.name not in request.only:
             seat.gate = Deferred(model.name, OTHERS_ONLY, "it has work to do, but it was not asked for")
         if (
@@ -121,7 +115,7 @@ def seat_of(model: DesiredModel, desired: DesiredState, inventory: Inventory, re
         seat.gate = seat.gate or network_gate(need, desired.network, inventory, request)
         is_given_up = seat.gate is not None and (
             (seat.gate.is_failed and seat.gate.retry_at is None)
-            or seat.gate.reason in {"download_never", "download_manual"}
+            or seat.gate.reason in {"download_never", "download_manual", "paused", "cancelled"}
         )
         seat.is_reserving = seat.gate is not None and not is_given_up
     return seat

@@ -7,11 +7,11 @@ go. A model for which no order leaves room is *stuck*: it is taken out and the r
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.core.actions import Cause
 from reconciler.core.admission import Seat
-from reconciler.core.eviction import Candidate, of_revision
+from reconciler.core.eviction import QUARANTINED, Candidate, of_revision
 from reconciler.core.space import Holdings
 from reconciler.core.targets import Need
 
@@ -69,7 +69,7 @@ class Scheduler:
         self._needed = 0  # by all arrivals so far
         self._steps: list[Eviction | Arrival] = []
         self._batch: tuple[str, ...] = ()
-        self._waiting: list[Candidate] = []  # revisions that become superseded once their successor is placed
+        self._waiting: list[Candidate] = []  # what may leave once an arrival is placed: the old revision, bad copies
         self._temporary: list[tuple[int, str]] = []  # bytes that go once the action of this id is done
         self._released: tuple[str, ...] = ()
         self._is_relieving = False
@@ -109,6 +109,7 @@ class Scheduler:
         if needed and not self._is_feasible(needed):
             return False
         after = self._room_for(needed) if needed else ()
+        after = (*after, *(id_ for id_ in self._given_up(need) if id_ not in after))
         self._arrived.update(coming)
         self._current += needed
         self._needed += needed
@@ -117,11 +118,20 @@ class Scheduler:
         self._expect_release(seat.model.name, need)
         return True
 
+    def _given_up(self, need: Need) -> list[str]:
+        """Ids of what gives up the bad copies of this very repair."""
+        gone = (step.candidate for step in self._steps if isinstance(step, Eviction))
+        return [each.id for each in gone if each.subject == QUARANTINED and each.key in need.bad]
+
     def _expect_release(self, name: str, need: Need) -> None:
         """What this arrival will let go of when it is placed."""
         last = f"extract:{name}" if need.is_extracted else f"download:{name}" if need.fetch else f"link:{name}"
         if need.temporary_bytes:
             self._temporary.append((need.temporary_bytes, last))
+        copies = [each for each in self._line if each.subject == QUARANTINED and each.key in need.bad]
+        if copies:
+            self._line_up([each for each in self._line if each not in copies])
+            self._waiting += [replace(each, after=(last,)) for each in copies]
         if need.replaces is None or need.replaces.in_use:
             return
         is_gone = any(isinstance(step, Eviction) and step.candidate.stored is need.replaces for step in self._steps)

@@ -11,9 +11,11 @@ line from 0 to 100 is a hash of its id and the model's name, and different model
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from operator import eq, ge, gt, le, lt
 
-from reconciler.core.state import Comparison, DeviceFacts, DiskFacts, LabelRequirement, MemoryFacts, Selector
+from reconciler.core.desired import Comparison, DesiredModel, LabelRequirement, Selector
+from reconciler.core.observed import DeviceFacts, DiskFacts, MemoryFacts
 from reconciler.core.units import exact_size, format_size
 
 _OPERATORS: Mapping[str, Callable[[int, int], bool]] = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq}
@@ -56,6 +58,22 @@ def selects(selector: Selector, device: DeviceFacts, memory: MemoryFacts, disk: 
 
 
 _EVERYWHERE = Selector()
+
+
+def why_not_here(model: DesiredModel, device: DeviceFacts, memory: MemoryFacts, disk: DiskFacts) -> str:
+    """Why the model is not for this machine; empty where it is."""
+    reason = selects(model.when, device, memory, disk)
+    if reason:
+        return reason
+    percent = model.rollout_percent
+    if percent is not None and not in_rollout(device.device_id, model.name, percent):
+        return f"this machine is not among the {percent:g}% of the roll-out"
+    return ""
+
+
+def labelled(device: DeviceFacts, labels: Iterable[tuple[str, str]]) -> DeviceFacts:
+    """The device with the manifest's labels as well; where both name one, its own wins."""
+    return replace(device, labels=tuple(sorted({**dict(labels), **dict(device.labels)}.items())))
 
 
 def in_rollout(device_id: str, model_name: str, percent: float) -> bool:

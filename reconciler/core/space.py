@@ -9,7 +9,9 @@ A blob may be held by several revisions; it is freed when the last of them goes.
 from collections.abc import Iterable
 
 from reconciler.core.inventory import Inventory, held
-from reconciler.core.state import CachePolicy, Digest, ObservedState
+from reconciler.core.observed import ObservedState
+from reconciler.core.policies import CachePolicy
+from reconciler.core.words import Digest
 
 
 def limit_bytes(cache: CachePolicy, observed: ObservedState) -> int:

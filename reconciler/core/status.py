@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from reconciler.core.actions import Plan
 from reconciler.core.conditions import conditions
+from reconciler.core.desired import DesiredState
 from reconciler.core.model_status import ModelStatus, model_statuses
+from reconciler.core.observed import ObservedState, Override
 from reconciler.core.remembered import ConditionStatus, Remembered, RememberedModel
-from reconciler.core.state import DesiredState, ObservedState, Override
 from reconciler.core.usage import room_bytes
 
 __all__ = [
@@ -114,7 +115,7 @@ def status(
         memory=_memory(settings, observed),
         next_run_at=remembered.next_run_at,
         revision=remembered.source.revision,
-        suspended_until=observed.suspended_until,
+        suspended_until=observed.suspended_until if (observed.suspended_until or 0.0) > observed.taken_at else None,
         overrides=observed.overrides,
     )
 

@@ -1,8 +1,10 @@
 """The ``Status`` document."""
 
+from dataclasses import asdict
+
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
-from reconciler.core.state import Override
+from reconciler.core.observed import Override
 from reconciler.core.status import ConditionStatus, ModelStatus, Status
 
 
@@ -79,4 +81,7 @@ def _model(model: ModelStatus) -> Document:
         "metadata": dict(sorted(model.metadata.items())),
         "revision": model.revision or None,
         "memory_bytes": model.memory_bytes,
+        "transfer": asdict(model.transfer) if model.transfer else None,
+        "signed_by": model.signed_by or None,
+        "warnings": [{"severity": severity, "message": text} for severity, text in model.warnings],
     }

@@ -4,17 +4,19 @@ An id is ``kind:model``, with a suffix where a model has several of a kind, so i
 work. A precondition is a fact that the action leans on; it is checked again right before the action.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from reconciler.core.actions import Action, ActionKind, Cause, Precondition
 from reconciler.core.digests import digest_value
+from reconciler.core.policies import CachePolicy, MemoryPolicy
 from reconciler.core.schedule import Eviction
-from reconciler.core.state import CachePolicy, Digest, MemoryPolicy, StoredFile, StoredModel
-from reconciler.core.targets import Need
+from reconciler.core.stored import StoredFile, StoredModel
+from reconciler.core.targets import UNVOUCHED, Need
 from reconciler.core.units import format_size
+from reconciler.core.words import Digest
 
 ABSENT = "absent"
 _REASON_WORDS = {
@@ -26,15 +28,18 @@ _REASON_WORDS = {
     "stat_changed": "the file changed since it was verified",
     "unplaced": "not in its place under models/",
     "link_missing": "a declared link is missing",
+    "signature_required": "the manifest asks for a signature that was not checked yet",
     "blob_in_store": "the bytes are in the store already",
     "local_copy": "the bytes lie elsewhere on this machine",
     "over_limit": "the store is over its limit",
     "room_needed": "room is needed",
     "absent": "the manifest says absent",
     "pruned": "not wanted and pruning was asked for",
+    "given_up": "no wanted model has use for it",
     "retention": "not used for longer than cache.retention",
     "requested": "asked for by name",
     "wanted_loaded": "the manifest wants it loaded",
+    "loaded_by_hand": "loaded by hand",
     "not_wanted_loaded": "nobody wants it loaded",
     "memory_needed": "its memory is needed by what comes before it",
     "memory_pressure": "memory is short",
@@ -99,7 +104,7 @@ def _for_need(need: Need, kind: ActionKind, cause: Cause, reason: str, **rest: A
 
 def need_actions(need: Need, after: tuple[str, ...]) -> list[Action]:
     """Everything that brings one wanted model to where it should be, in order; ``after`` makes room for it."""
-    cause = Cause.INTENT if need.is_new else Cause.DRIFT
+    cause = Cause.INTENT if need.is_new or need.reason == UNVOUCHED else Cause.DRIFT
     actions: list[Action] = []
     if need.verify:
         actions.append(verify_action(need.model.name, need.verify, need.model.spec_digest, need.stored))
@@ -154,7 +159,7 @@ def _fetch_bytes(need: Need) -> int:
 
 def _bring_by_link_action(need: Need, cause: Cause, after: tuple[str, ...]) -> Action:
     reason = need.reason
-    if not need.is_new or need.stored is None:
+    if reason != UNVOUCHED and (not need.is_new or need.stored is None):
         reason = "local_copy" if need.copy else "blob_in_store"
     size = sum(file.size_bytes or 0 for file in (*need.copy, *need.relink))
     return _for_need(need, ActionKind.LINK, cause, reason, verb="place", bytes=size, depends_on=after, paths=need.paths)
@@ -204,8 +209,9 @@ def eviction_action(eviction: Eviction, policy: Precondition) -> Action:
     what = {
         "": candidate.name,
         "revision": f"an older revision of {candidate.name}",
-        "partial": f"an unfinished download of {candidate.name}",
+        "partial": f"an unfinished download of {candidate.name or 'what is not wanted any more'}",
         "blob": f"the blob {candidate.key.removeprefix('sha256:')[:12]}",
+        "quarantine": f"a bad copy of {candidate.name or 'a file that no model has'}",
     }[candidate.subject]
     preconditions: tuple[Precondition, ...] = (policy,) if eviction.cause in {Cause.PRESSURE, Cause.RETENTION} else ()
     if stored is not None and not candidate.subject:
@@ -263,3 +269,10 @@ def unload_action(name: str, size: int, reason: str, cause: Cause, spec: Digest)
 def waiting_for(action: Action, after: Iterable[str]) -> Action:
     """The same action, done only after these."""
     return replace(action, depends_on=tuple(dict.fromkeys((*action.depends_on, *after))))
+
+
+def waiting_only_for(action: Action, ids: Container[str]) -> Action:
+    """The same action, waiting for none but these: only actions of one plan can be waited for."""
+    if all(each in ids for each in action.depends_on):
+        return action
+    return replace(action, depends_on=tuple(each for each in action.depends_on if each in ids))

@@ -12,23 +12,28 @@ compress, so it is taken to be as large as the archive, and both lie on disk tog
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from reconciler.core.arrivals import arrivals_of, blocks_of, network_bytes_of, on_disk_of, repairs_of, total_of
-from reconciler.core.inventory import Inventory
-from reconciler.core.state import (
-    Artifact,
-    Condition,
-    DesiredModel,
-    Digest,
-    ExtractMode,
-    StoredFile,
-    StoredModel,
+from reconciler.core.arrivals import (
+    arrivals_of,
+    as_brought,
+    blocks_of,
+    network_bytes_of,
+    on_disk_of,
+    repairs_of,
+    size_of,
+    total_of,
 )
+from reconciler.core.desired import Artifact, DesiredModel
+from reconciler.core.inventory import Inventory
+from reconciler.core.stored import StoredFile, StoredModel
+from reconciler.core.vouching import is_as_declared, is_vouched
+from reconciler.core.words import Condition, Digest, ExtractMode
 
 ARCHIVE_SUFFIXES = (
     *(".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tzst"),
     *(".gz", ".bz2", ".xz", ".zst"),  # also .tar.gz and its kin, and single compressed files
 )
 TEMPORARY = "temporary"
+UNVOUCHED = "signature_required"  # it is here, and nobody has vouched for it as the manifest asks
 _BAD = (Condition.MISSING, Condition.DAMAGED)
 
 
@@ -46,7 +51,8 @@ class Need:
         arrivals: room that the finished files take, by blob, so that what two models share is counted once.
         temporary_bytes: room needed only until the model is placed.
         on_disk: what unfinished downloads take already, by the same keys; ``TEMPORARY`` for what is needed meanwhile.
-        keeps: digests in the store that the finished model uses; also of bad copies, which go on taking room.
+        keeps: digests in the store that the finished model uses.
+        bad: digests whose bad copies lie in their places; set aside by the repair, and given up where room is short.
         network_bytes: left to download; ``size_bytes`` the whole of what is missing.
         message: what a source answered where it could not tell what the model is made of.
     """
@@ -67,6 +73,7 @@ class Need:
     temporary_bytes: int = 0
     on_disk: tuple[tuple[str, int], ...] = ()
     keeps: tuple[Digest, ...] = ()
+    bad: tuple[Digest, ...] = ()
     network_bytes: int | None = 0
     size_bytes: int | None = 0
     message: str = ""
@@ -157,8 +164,9 @@ def _agrees(file: Artifact, stored: StoredFile | None) -> bool:
 
 def assess(model: DesiredModel, inventory: Inventory, stored: StoredModel | None) -> Need | None:
     """What ``model`` lacks where ``stored`` is its current revision (or None); None where it lacks nothing."""
-    if stored is not None and stored.spec_digest == model.spec_digest:
-        if not model.links and all(file.condition is Condition.INTACT for file in stored.files):
+    if stored is not None and stored.spec_digest == model.spec_digest and is_as_declared(model, stored):
+        is_whole = not model.links and all(file.condition is Condition.INTACT for file in stored.files)
+        if is_whole and is_vouched(model, stored, inventory.keys):
             return None  # the common case, kept short: a thousand of these are planned in milliseconds
         return _mend(model, inventory, stored)
     if stored is not None and is_satisfying(model, stored, target_files(model, inventory)):
@@ -167,7 +175,7 @@ def assess(model: DesiredModel, inventory: Inventory, stored: StoredModel | None
 
 
 def _bring(model: DesiredModel, inventory: Inventory, stored: StoredModel | None) -> Need:
-    files = target_files(model, inventory)
+    files = as_brought(model.name, target_files(model, inventory), inventory)
     fetch, copy, relink = _sorted_by_origin(files, inventory)
     is_extracted = will_extract(model, files)
     reason = "spec_changed" if stored is not None else "not_in_store"
@@ -197,7 +205,7 @@ def _bring(model: DesiredModel, inventory: Inventory, stored: StoredModel | None
         on_disk=on_disk,
         keeps=tuple(dict.fromkeys(file.digest for file in files if file.digest in inventory.allocated)),
         network_bytes=network_bytes_of(model.name, fetch, inventory),
-        size_bytes=total_of(file.size_bytes for file in (*fetch, *copy)),
+        size_bytes=total_of(size_of(model.name, file, inventory) for file in (*fetch, *copy)),
         message="" if resolution is None else resolution.message,
     )
 
@@ -207,15 +215,17 @@ def _mend(model: DesiredModel, inventory: Inventory, stored: StoredModel) -> Nee
     verify = tuple(file for file in stored.files if file.condition is Condition.UNVERIFIED)
     place = tuple(file for file in stored.files if file.condition is Condition.UNPLACED)
     links, blocked = _link_work(model, stored)
-    if not (bad or verify or place or links or blocked):
+    is_signed = is_vouched(model, stored, inventory.keys)
+    if is_signed and not (bad or verify or place or links or blocked):
         return None
-    if not bad:
+    if is_signed and not bad:
         reason = _mend_reason(verify, place)
         return Need(model, stored, reason, verify=verify, place=place, links=links, blocked_links=blocked)
-    reason = "damaged" if any(file.condition is Condition.DAMAGED for file in bad) else "missing"
+    reason = _lack_reason(bad)
     files = target_files(model, inventory)
-    is_extracted = will_extract(model, files) and not {file.path for file in bad} <= {file.path for file in files}
-    wanted = files if is_extracted else tuple(_artifact_of(file, files) for file in bad)
+    lacking = bad or stored.files  # a signature is checked over all files; of an archive, over the archive
+    is_extracted = will_extract(model, files) and not {file.path for file in lacking} <= {file.path for file in files}
+    wanted = files if is_extracted else tuple(_artifact_of(file, files) for file in lacking)
     fetch, copy, relink = _sorted_by_origin(wanted, inventory)
     archive_bytes = sum(size for _, size in arrivals_of(model.name, (*fetch, *copy), inventory)) if is_extracted else 0
     on_disk = tuple(on_disk_of(model.name, fetch, inventory))
@@ -235,11 +245,24 @@ def _mend(model: DesiredModel, inventory: Inventory, stored: StoredModel) -> Nee
         links=links,
         blocked_links=blocked,
         arrivals=tuple(repairs_of(model.name, bad, inventory)),
+        bad=_bad_copies(bad),
         on_disk=on_disk,
         temporary_bytes=archive_bytes + good_bytes if is_extracted else 0,
         network_bytes=network_bytes_of(model.name, fetch, inventory),
         size_bytes=total_of(file.size_bytes for file in (*fetch, *copy)),
     )
+
+
+def _bad_copies(bad: Iterable[StoredFile]) -> tuple[Digest, ...]:
+    """Digests of the blobs that are there and damaged, each once."""
+    is_there = (file.digest for file in bad if file.condition is Condition.DAMAGED and file.allocated_bytes)
+    return tuple(dict.fromkeys(digest for digest in is_there if digest is not None))
+
+
+def _lack_reason(bad: list[StoredFile]) -> str:
+    if not bad:
+        return UNVOUCHED
+    return "damaged" if any(file.condition is Condition.DAMAGED for file in bad) else "missing"
 
 
 def _mend_reason(verify: tuple[StoredFile, ...], place: tuple[StoredFile, ...]) -> str:

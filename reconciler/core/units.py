@@ -10,8 +10,9 @@ like to read.
 
 import re
 from fractions import Fraction
+from typing import TypeGuard
 
-from reconciler.core.state import Size
+from reconciler.core.policies import Size
 
 MAX_SIZE_BYTES = 2**63 - 1  # the largest offset a file can have
 MAX_DURATION_S = 100 * 365 * 86400.0  # a century; more is a slip
@@ -39,6 +40,11 @@ _RATE = re.compile(rf"({_NUMBER}) ?({'|'.join([*_UNITS, *_BIT_UNITS])})/s")
 _PERCENT = re.compile(rf"({_NUMBER}) ?%")
 _DURATION_PART = re.compile(rf"({_NUMBER})(ms|[wdhms])")
 _DURATION = re.compile(DURATION_PATTERN)
+
+
+def is_byte_count(value: object) -> TypeGuard[int]:
+    """Whether a stranger's number can be the size of a file: whole, not negative, within what offsets hold."""
+    return type(value) is int and 0 <= value <= MAX_SIZE_BYTES
 
 
 def parse_size(text: str | int) -> int:

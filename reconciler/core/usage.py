@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
-from reconciler.core.state import CachePolicy, ObservedState, StoredModel
+from reconciler.core.observed import ObservedState
+from reconciler.core.policies import CachePolicy
+from reconciler.core.stored import StoredModel
 
 WARN_FREE_PERCENT = 10.0  # of the file system
 CRITICAL_FREE_PERCENT = 5.0
@@ -146,7 +148,7 @@ def _recommend(models: tuple[ModelUsage, ...], observed: ObservedState) -> tuple
         message = f"{len(unused)} model{'s' if len(unused) > 1 else ''} not used for 30 days"
         found.append(Recommendation("unused_models", message, sum(model.bytes for model in unused)))
     if observed.store.quarantine_bytes:
-        message = "bad copies wait in quarantine; they go after a day"
+        message = "bad copies wait in quarantine; they go after a day, or when room is needed"
         found.append(Recommendation("quarantine", message, observed.store.quarantine_bytes))
     return tuple(found)
 

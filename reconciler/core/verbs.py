@@ -4,27 +4,20 @@
 were not asked for are said to be satisfied, or left out where they have work to do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from reconciler.core.actions import Action, ActionKind, Cause, Deferred, Precondition, Request, Satisfied
+from reconciler.core.desired import DesiredModel, DesiredState
 from reconciler.core.disk import Departures, settle
 from reconciler.core.draft import Draft
 from reconciler.core.eviction import Candidate, of_model, of_partial, of_revision
 from reconciler.core.inventory import Inventory
 from reconciler.core.loading import memory_bytes
+from reconciler.core.observed import ObservedState, Override
 from reconciler.core.roster import OTHERS_ONLY, Roster, is_pinned
 from reconciler.core.schedule import Eviction, Schedule, Scheduler
 from reconciler.core.space import Holdings, limit_bytes
-from reconciler.core.state import (
-    Condition,
-    DesiredModel,
-    DesiredState,
-    Digest,
-    ObservedState,
-    Override,
-    StoredModel,
-)
 from reconciler.core.steps import (
     eviction_action,
     load_action,
@@ -33,7 +26,9 @@ from reconciler.core.steps import (
     verify_action,
     waiting_for,
 )
+from reconciler.core.stored import StoredFile, StoredModel
 from reconciler.core.units import format_size
+from reconciler.core.words import Digest
 
 WHOLE = frozenset({"", "load", "repair"})  # verbs that go through the whole planner
 
@@ -166,20 +161,17 @@ def _prune(draft: Draft, roster: Roster) -> None:
 
 def _verify(draft: Draft, request: Request) -> None:
     for name in request.models or tuple(sorted(draft.inventory.current)):
-        action = verify_all(name, draft.inventory)
+        stored = draft.inventory.current.get(name)
+        action = verify_all(stored, stored.files) if stored is not None else None
         if action is None:
             _lacking(draft, name)
         else:
             draft.actions.append(action)
 
 
-def verify_all(name: str, inventory: Inventory) -> Action | None:
-    """Hash every file of a model again; None where it has none in the store."""
-    stored = inventory.current.get(name)
-    files = [file for file in stored.files if file.condition is not Condition.MISSING] if stored is not None else []
-    if stored is None or not files:
-        return None
-    return verify_action(name, files, stored.spec_digest, stored, Cause.REQUEST)
+def verify_all(stored: StoredModel, files: Sequence[StoredFile]) -> Action | None:
+    """Hash these files of a model again, and say which are gone or out of place; None where there are none."""
+    return verify_action(stored.name, files, stored.spec_digest, stored, Cause.REQUEST) if files else None
 
 
 def _unload_action(name: str, inventory: Inventory, cause: Cause, model: DesiredModel | None) -> Action:

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from reconciler.core.actions import Action, ActionKind, Plan
 from reconciler.core.change import Change, candidates
 from reconciler.core.changed import apply_change
-from reconciler.core.errors import Failure, permanent
+from reconciler.core.desired import DesiredModel, DesiredState
+from reconciler.core.errors import unknown_model
 from reconciler.core.inventory import Inventory, stored_bytes
 from reconciler.core.moments import moment_text
+from reconciler.core.observed import ObservedState
 from reconciler.core.plan import plan
 from reconciler.core.roster import is_pinned, unselected
+from reconciler.core.selector import labelled
 from reconciler.core.space import limit_bytes
-from reconciler.core.state import Condition, DesiredModel, DesiredState, ObservedState, StoredModel
+from reconciler.core.stored import StoredModel
 from reconciler.core.units import format_size
+from reconciler.core.words import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,12 @@ def why(desired: DesiredState, observed: ObservedState, name: str) -> Why:
     """
     known = {model.name for model in desired.models} | {stored.name for stored in observed.store.models}
     if name not in known:
-        raise _unknown(name, known)
+        raise unknown_model(name, known)
     made = plan(desired, observed)
     decision, reason, message = verdict(made, name)
     inventory = Inventory(observed)
     chain = (*_chain(desired, inventory, name), *_decided(made, name), Link(reason, message))
-    return Why(name, decision, reason, message, chain, _change(desired, observed, name, (decision, reason)))
-
-
-def _unknown(name: str, known: set[str]) -> Failure:
-    nearest = get_close_matches(name, sorted(known), n=1, cutoff=0.0)
-    hint = f"did you mean {nearest[0]}?" if nearest else "neither the manifest nor the store has any model"
-    return permanent("unknown_model", f"there is no model {name} in the manifest or the store", hint=hint)
+    return Why(name, decision, reason, message, chain, _change(desired, observed, made, name))
 
 
 def verdict(made: Plan, name: str) -> tuple[str, str, str]:
@@ -84,14 +81,19 @@ def _is_leftover(action: Action) -> bool:
     return action.kind is ActionKind.EVICT and bool(action.subject)
 
 
-def _change(desired: DesiredState, observed: ObservedState, name: str, before: tuple[str, str]) -> Change | None:
+def _change(desired: DesiredState, observed: ObservedState, made: Plan, name: str) -> Change | None:
     """The first change on the list for this reason that, made, turns the decision."""
+    before = verdict(made, name)[:2]
+    tried: dict[tuple[str, str], bool] = {}  # a plan is costly, and what a search found is asked about once more
 
     def turned(change: Change) -> bool:
-        decision, reason, _ = verdict(plan(*apply_change(desired, observed, change, name)), name)
-        return (decision, reason) != before and not decision == before[0] == "deferred"
+        key = (change.field, repr(change.to))
+        if key not in tried:
+            decision, reason, _ = verdict(plan(*apply_change(desired, observed, change, name)), name)
+            tried[key] = (decision, reason) != before and not decision == before[0] == "deferred"
+        return tried[key]
 
-    return next((each for each in candidates(desired, observed, name, before[1], turned) if turned(each)), None)
+    return next((each for each in candidates(desired, observed, made, name, before[1], turned) if turned(each)), None)
 
 
 # --- the chain --------------------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ def _change(desired: DesiredState, observed: ObservedState, name: str, before: t
 def _chain(desired: DesiredState, inventory: Inventory, name: str) -> Iterator[Link]:
     model = next((model for model in desired.models if model.name == name), None)
     stored = inventory.current.get(name)
-    yield _from_manifest(model, inventory)
+    yield _from_manifest(model, desired, inventory)
     yield from _from_store(name, stored, model, inventory)
     by_hand = inventory.load_overrides.get(name)
     if by_hand is not None:
@@ -112,10 +114,10 @@ def _chain(desired: DesiredState, inventory: Inventory, name: str) -> Iterator[L
     yield Link("room", f"the store takes {format_size(used)} of {format_size(limit)}")
 
 
-def _from_manifest(model: DesiredModel | None, inventory: Inventory) -> Link:
+def _from_manifest(model: DesiredModel | None, desired: DesiredState, inventory: Inventory) -> Link:
     if model is None:
         return Link("manifest", "not in the manifest: unwanted, kept as cache while there is room")
-    sentence = unselected(model, inventory)
+    sentence = unselected(model, labelled(inventory.observed.device, desired.labels), inventory)
     if sentence:
         return Link("manifest", f"in the manifest, but not for this machine: {sentence}")
     pin = ", pinned" if model.pinned else ""
