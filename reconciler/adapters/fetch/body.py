@@ -136,8 +136,6 @@ class Body:
         return count
 
     def _timed_chunk(self) -> bytes | None:
-        from reconciler.adapters.fetch.transport import failure_of  # noqa: PLC0415 -- already loaded by now
-
         with self._patience():
             try:
                 chunk = next(self._chunks, None)
@@ -146,6 +144,8 @@ class Body:
             except Exception as error:  # the library's own, all of one family each
                 if type(error).__module__.split(".")[0] not in {"httpcore", "httpx"}:
                     raise
+                from reconciler.adapters.fetch.transport import failure_of  # noqa: PLC0415 -- loaded only now and then
+
                 raise failure_of(error, self._where) from error
         self._window_bytes += len(chunk or b"")
         return chunk

@@ -68,14 +68,19 @@ class Breaker:
         with self._lock:
             self._circuits.pop(origin, None)
 
+    def told_nothing(self, origin: Origin) -> None:
+        """What came speaks neither for the host nor against it."""
+        with self._lock:
+            circuit = self._circuits.get(origin)
+            if circuit is not None:
+                circuit.is_on_trial = False
+
     def failed(self, origin: Origin, failure: Failure) -> None:
         """The host did not answer, or not properly."""
+        if failure.reason not in _COUNTED:
+            self.told_nothing(origin)
+            return
         with self._lock:
-            if failure.reason not in _COUNTED:
-                circuit = self._circuits.get(origin)
-                if circuit is not None:
-                    circuit.is_on_trial = False
-                return
             circuit = self._circuits.setdefault(origin, _Circuit())
             circuit.failures += 1
             circuit.is_on_trial = False

@@ -1,42 +1,46 @@
 """One file from one place: attempts until it is complete and right, or a failure that is the caller's to sort.
 
-Within one call, a network fault in the middle of a body is retried at once, a few times and only after progress, with
-full jitter; a fault without progress is the ledger's back-off. What never costs a retry: a changed object and ranges
-that do not work (start over, without ``Range``); a wrong digest after a resume or from several pieces (once more, in
-full); an expired signed URL (asked for once more at its source).
+Within one call, a network fault in the middle of a body may be retried at once (:mod:`.patience`). What never costs a
+retry: a changed object and ranges that do not work (start over, without ``Range``); a wrong digest after a resume or
+from several pieces (once more, in full); expired credentials or an expired signed URL (asked for anew at its source, as
+often as bytes came in between).
 """
 
 import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 
-from reconciler.adapters.fetch import answers, resume
+from reconciler.adapters.fetch import resume
 from reconciler.adapters.fetch.crew import Crew
-from reconciler.adapters.fetch.disk import DISK_REASONS, check_space
+from reconciler.adapters.fetch.disk import check_space
 from reconciler.adapters.fetch.meter import Meter
 from reconciler.adapters.fetch.opening import (
+    EXPIRED,
     ObjectChangedError,
     Opened,
     Place,
     RangeRefusedError,
+    RedirectedFailure,
     Want,
     open_range,
     unsteady,
 )
 from reconciler.adapters.fetch.partial import Partial
 from reconciler.adapters.fetch.parts import PartSource
+from reconciler.adapters.fetch.patience import Patience
 from reconciler.adapters.fetch.pipeline import Pipeline
 from reconciler.adapters.fetch.record import CHUNK_BYTES, Record
 from reconciler.adapters.fetch.redirects import origin_of
-from reconciler.adapters.fetch.repair import ATTRIBUTE, Index, Mender, index_of
+from reconciler.adapters.fetch.repair import Mender, index_of, keep_index
 from reconciler.adapters.fetch.resume import Stand
+from reconciler.adapters.fetch.small import receive_small
 from reconciler.adapters.fetch.tools import Tools
-from reconciler.adapters.fetch.verdict import PAGE, judge
-from reconciler.core.errors import Failure, FailureKind, transient
+from reconciler.adapters.fetch.verdict import Said, judge
+from reconciler.core.errors import Failure
 from reconciler.core.ports import CancelToken, FetchRequest, Location
 
 _MAX_RESTARTS = 3
-# Transient, but trying again at once would not help.
-_NOT_AT_ONCE = DISK_REASONS | {"cancelled", "rate_limited", "host_failing", "captive_portal"}
-_GOOD_PROGRESS_BYTES = 8 << 20
+_NEVER = -1
 
 
 class Download:
@@ -53,8 +57,9 @@ class Download:
         self._cancel = cancel
         self.stand = Stand()
         self._may_range = True
-        self._coding = ""
-        self._is_page = False
+        self._may_mend = True
+        self._said = Said()
+        self._refreshed_bytes = _NEVER  # what was here when credentials were asked for last
 
     def take_up(self) -> None:
         """Trust what the record of an earlier process says, as far as hashing bears it out.
@@ -69,11 +74,13 @@ class Download:
             self._record.drop()
             self._take_whole()
             return
+        if request.digest is None:
+            kept.forget_end(self._partial.size_bytes)  # asking for it tells whether the object is still the same
         self._meter.change("verifying", done_bytes=0, total_bytes=kept.header.size_bytes)
         self.stand = resume.load(self._partial, kept, self._cancel, self._verified)
         self._record.reopen()
         if not self.stand.done_bytes:
-            self._start_over()
+            self.start_over()
 
     def _verified(self, done_bytes: int) -> None:
         self._meter.set_done(done_bytes)
@@ -103,120 +110,131 @@ class Download:
         Raises:
             Failure: sorted; what came in stays in the partial where it can be used again.
         """
-        self._adopt_place(location)
-        tries = restarts = 0
+        self._may_range = self._may_mend = True
+        self._said = Said()
+        self._refreshed_bytes = _NEVER
+        restarts = 0
+        here_bytes = 0 if self._is_elsewhere(location) else self.stand.done_bytes
+        patience = Patience(self._tools.settings, self._meter, self._cancel, here_bytes)
         while True:
-            before_bytes = self._meter.received_bytes
+            patience.begin()
             try:
-                if not self._mend(location):
-                    self._attempt(location)
+                self._mend(location)
+                self._attempt(location)
                 self._finish(location)
             except (ObjectChangedError, RangeRefusedError) as again:
                 restarts += 1
-                self._start_over()
-                if isinstance(again, RangeRefusedError):
-                    self._may_range = False
+                patience.furthest_bytes = 0
+                if self._is_elsewhere(location):
+                    raise unsteady(location.label, again) from None
+                self.start_over()
                 if restarts > _MAX_RESTARTS:
                     raise unsteady(location.label, again) from None
+                if isinstance(again, RangeRefusedError) or restarts > 1:  # old and new parts may alternate for ever
+                    self._may_range = False
             except Failure as failure:
-                gained = self._meter.received_bytes - before_bytes
-                refreshed = self._refreshed(location, failure, restarts)
-                if refreshed is not None:
-                    location, restarts = refreshed, restarts + 1
-                    continue
-                tries = 1 if gained >= self._good_progress_bytes else tries + 1
-                self._wait_or_raise(failure, tries, gained)
+                refreshed = self._refreshed(location, failure)
+                if refreshed is None:
+                    patience.bear(failure, self.stand)
+                location = refreshed or location
             else:
                 return
 
-    def _adopt_place(self, location: Location) -> None:
-        if self.stand.done_bytes and self.stand.url != location.label:
-            self._start_over()  # another place: its validator is not ours
-        self._may_range, self._coding, self._is_page = True, "", False
+    def _is_elsewhere(self, location: Location) -> bool:
+        """Whether what is here came from another place: it is kept until this one has given a usable answer."""
+        return bool(self.stand.done_bytes) and self.stand.url != location.label
 
-    @property
-    def _good_progress_bytes(self) -> int:
-        """As much as makes the tries count from one again: a server may cut a small file into twenty pieces."""
-        size = self.stand.size_bytes
-        return _GOOD_PROGRESS_BYTES if size is None else max(1, min(_GOOD_PROGRESS_BYTES, size // 20))
-
-    def _wait_or_raise(self, failure: Failure, tries: int, gained: int) -> None:
-        settings = self._tools.settings
-        is_retried = failure.kind is FailureKind.TRANSIENT and failure.reason not in _NOT_AT_ONCE
-        if not is_retried or not gained or tries > settings.retries or failure.retry_after_s:
-            raise failure
-        self._meter.change("waiting", attempt=tries + 1, message=failure.message)
-        pause_s = settings.random() * min(settings.retry_first_s * 2.0**tries, settings.retry_cap_s)
-        if self._cancel.wait(pause_s):
-            raise transient("cancelled", f"stopped while fetching {self._request.path}") from failure
-
-    def _refreshed(self, location: Location, failure: Failure, restarts: int) -> Location | None:
-        if location.refresh is None or failure.reason not in {"unauthorized", "forbidden"} or restarts:
+    def _refreshed(self, location: Location, failure: Failure) -> Location | None:
+        """The place with fresh credentials: they may expire as often as bytes came in between."""
+        if not self._is_expired(location, failure):
             return None
-        return location.refresh()
+        self._refreshed_bytes = self.stand.done_bytes
+        return location if location.refresh is None else location.refresh()
 
-    def _start_over(self) -> None:
+    def _is_expired(self, location: Location, failure: Failure) -> bool:
+        """Whether asking at the source anew may help: for credentials, or for a place that it redirects to."""
+        is_refused = location.refresh is not None and failure.reason in {"unauthorized", "forbidden"}
+        is_moved = isinstance(failure, RedirectedFailure) and failure.reason in EXPIRED
+        return (is_refused or is_moved) and self.stand.done_bytes > self._refreshed_bytes
+
+    def start_over(self) -> None:
+        """Forget what is here: the next byte is the first."""
         self._record.drop()
         self._partial.truncate(0)
         self.stand.forget()
+        self._refreshed_bytes = _NEVER
         self._meter.change("connecting", done_bytes=0)
 
     def _attempt(self, location: Location) -> None:
         stand = self.stand
         resume.absorb(stand, self._partial, self._cancel)
-        if stand.done_bytes and not (stand.is_complete or (stand.validator and self._may_range)):
-            self._start_over()
+        is_resumed = stand.is_complete or (stand.validator and self._may_range) or self._is_elsewhere(location)
+        if stand.done_bytes and not is_resumed:
+            self.start_over()
         if stand.is_complete:
             return
-        origin = origin_of(location.url)
-        self._tools.breaker.enter(origin)
-        self._tools.connections.take(origin, self._cancel)
-        try:
+        with self._asking(location):
             self._meter.change("connecting", done_bytes=stand.done_bytes, source=location.label)
             opened = self._open(location)
-            self._tools.breaker.succeeded(origin)
             try:
                 self._receive(opened, location)
+            except Failure as failure:
+                self._tools.client.breaker.failed(origin_of(opened.answer.url), failure)
+                raise
             finally:
                 opened.answer.close()
-        except Failure as failure:
-            self._tools.breaker.failed(origin, failure)
-            raise
-        except (ObjectChangedError, RangeRefusedError):
-            self._tools.breaker.succeeded(origin)
-            raise
+
+    @contextlib.contextmanager
+    def _asking(self, location: Location) -> Iterator[None]:
+        """Hold a connection to the place's origin."""
+        origin = origin_of(location.url)
+        self._tools.connections.take(origin, self._cancel)
+        try:
+            yield
         finally:
             self._tools.connections.give_back(origin)
 
     def _open(self, location: Location) -> Opened:
-        stand = self.stand
-        want = Want(size_bytes=stand.size_bytes)
-        if stand.done_bytes:
+        stand, is_elsewhere = self.stand, self._is_elsewhere(location)
+        want = Want(size_bytes=None if is_elsewhere else stand.size_bytes)
+        if stand.done_bytes and not is_elsewhere:
             end = stand.gaps()[0][1] if stand.islands else None
             end_bytes = None if end is None else min(end * CHUNK_BYTES, stand.size_bytes or end * CHUNK_BYTES)
             want = Want(stand.offset, end_bytes, stand.validator, stand.size_bytes)
-        now = self._tools.settings.now()
-        opened = open_range(self._tools.client, Place.of(location), want, self._request, self._cancel, now)
-        if opened.start != want.start or (want.is_partial and opened.answer.status != 206):
-            self._start_over()
+        opened = self._ask(location, want)
+        if is_elsewhere or opened.start != want.start or (want.is_partial and opened.answer.status != 206):
+            self.start_over()
+        return opened
+
+    def _ask(self, location: Location, want: Want) -> Opened:
+        """Ask for what is wanted; a place that turns away a part may still give the whole."""
+        client, place, now = self._tools.client, Place.of(location), self._tools.settings.now()
+        try:
+            return open_range(client, place, want, self._request, self._cancel, now)
+        except Failure as failure:
+            is_refused = failure.reason in {"bad_request", "forbidden", "not_found"}
+            if not want.is_partial or not is_refused or self._is_expired(location, failure):
+                raise
+            opened = open_range(client, place, Want(), self._request, self._cancel, now)
+        self._may_range = False
         return opened
 
     def _receive(self, opened: Opened, location: Location) -> None:
         stand, request = self.stand, self._request
         stand.is_pieced = stand.is_pieced or bool(stand.done_bytes)
+        if not self._may_range:
+            opened = replace(opened, has_ranges=False)
         stand.url, stand.validator, stand.size_bytes = location.label, opened.validator, opened.size_bytes
-        self._coding = opened.coding
-        answer = opened.answer
-        self._is_page = answers.is_html(answer.headers, request.path)
+        self._said = Said.of(opened, request.path)
         self._check_room()
         self._meter.change("downloading", done_bytes=stand.done_bytes, total_bytes=stand.size_bytes)
         if stand.size_bytes is not None and stand.size_bytes <= CHUNK_BYTES:
-            self._receive_small(opened, stand.size_bytes)
+            receive_small(opened.answer.body, stand, self._partial, self._meter, self._tools.limiter, self._cancel)
             return
         if stand.size_bytes is not None:
             self._partial.allocate(stand.size_bytes)
         settings = self._tools.settings
-        pipeline = Pipeline(stand, self._partial, self._record, settings.ring_bytes, settings.checkpoint_bytes)
+        pipeline = Pipeline(stand, self._partial, self._record, settings.ring_bytes, settings.risk_bytes)
         pipeline.start(request.digest or "")
         try:
             crew = Crew(self._tools, request, self._meter, self._cancel)
@@ -225,64 +243,53 @@ class Download:
             pipeline.ring.close()
         stand.is_pieced = stand.is_pieced or crew.has_split
 
-    def _receive_small(self, opened: Opened, size: int) -> None:
-        """A file of one chunk: no threads, no record; faster than either."""
-        stand = self.stand
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        position = len(stand.tail)
-        view[:position] = stand.tail
-        try:
-            while position < size:
-                count = opened.answer.body.read_into(view[position:])
-                if not count:
-                    raise transient("truncated", f"{stand.url} ended before its announced length")
-                position += count
-                self._meter.count(count)
-                self._tools.limiter.take(count, self._cancel)
-        finally:
-            stand.tail = bytes(view[:position])
-        opened.answer.body.settle()
-        stand.hasher.update(view)
-        self._partial.write(view, 0)
-        stand.base, stand.tail = 1, b""
-
     def _check_room(self) -> None:
         size, request = self.stand.size_bytes, self._request
         wanted = 0 if size is None else max(0, size - self._partial.allocated_bytes)
         check_space(request.target, wanted, request.min_free_bytes)
 
-    def _mend(self, location: Location) -> bool:
-        """Whether a damaged copy, with only its bad parts fetched, gave the whole file."""
+    def _mend(self, location: Location) -> None:
+        """Take from a damaged copy what is good, and fetch what is bad; where it is cut off, an attempt follows."""
         request, stand = self._request, self.stand
         index = index_of(request.reuse) if request.reuse else None
-        if index is None or request.digest is None or stand.done_bytes or not self._may_range or not index.marks:
-            return False
-        client, now = self._tools.client, self._tools.settings.now()
-        self._meter.change("verifying", done_bytes=0, total_bytes=index.size_bytes, source=location.label)
-        parts = PartSource(client, request, Place.of(location), self._partial, self._meter, self._cancel, now)
-        assert request.reuse is not None  # noqa: S101 -- there is an index
-        mender = Mender(request.reuse, index, request.digest, self._partial, parts.fetch, self._cancel)
-        if not mender.mend():
-            self._start_over()
-            self._may_range = False
-            return False
-        stand.url, stand.validator, stand.size_bytes = location.label, parts.validator, index.size_bytes
-        stand.hasher, stand.prefixes, stand.is_pieced = mender.hasher, mender.prefixes, True
-        stand.base = -(-index.size_bytes // CHUNK_BYTES)
-        return True
+        is_idle = not (stand.islands or stand.is_complete or self._is_elsewhere(location))
+        is_tried = self._may_range and self._may_mend and is_idle
+        if index is None or request.digest is None or request.reuse is None or not is_tried:
+            return
+        if stand.done_bytes and stand.size_bytes != index.size_bytes:
+            return
+        stand.url, stand.size_bytes, stand.is_pieced = location.label, index.size_bytes, True
+        self._check_room()
+        self._partial.allocate(index.size_bytes)
+        self._meter.change("verifying", done_bytes=stand.offset, total_bytes=index.size_bytes, source=location.label)
+        keep = lambda: resume.save(stand, self._partial, self._record, request.digest or "")  # noqa: E731
+        place, tools, meter = Place.of(location), self._tools, self._meter
+        parts = PartSource(tools, request, place, self._partial, stand, meter, self._cancel, keep)
+        told = lambda: meter.set_done(stand.offset)  # noqa: E731
+        mender = Mender(request.reuse, index, request.digest, self._partial, stand, parts.fetch, self._cancel, told)
+        self._may_mend = False
+        try:
+            with self._asking(location):
+                is_mended = mender.mend()
+                if is_mended and not stand.is_complete:
+                    parts.ask_validator()
+                    is_mended = bool(stand.validator) or mender.mend_next()
+        except Failure:
+            self._may_mend = True  # what is proven by now stays: the next try goes on from there
+            raise
+        if not is_mended:
+            self.start_over()
 
     def _finish(self, location: Location) -> None:
         stand, request = self.stand, self._request
-        verdict = judge(stand, request, self._partial, location, PAGE if self._is_page else self._coding)
+        verdict = judge(stand, request, self._partial, location, self._said)
         if verdict is not None:
             was_pieced = stand.is_pieced and verdict.reason == "digest_mismatch"
-            self._start_over()
+            self.start_over()
             raise RangeRefusedError(verdict) if was_pieced else verdict
         assert stand.size_bytes is not None  # noqa: S101 -- judged
         self._partial.truncate(stand.size_bytes)
-        if len(stand.prefixes) > 1:
-            self._partial.note(ATTRIBUTE, Index.of(stand.size_bytes, stand.prefixes).pack())
+        keep_index(self._partial, stand)
         self._partial.sync()
 
     def keep(self) -> None:

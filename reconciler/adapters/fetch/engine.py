@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
 
-from reconciler.adapters.fetch.client import Client
+from reconciler.adapters.fetch.client import Asking, Client
 from reconciler.adapters.fetch.disk import DISK_REASONS
 from reconciler.adapters.fetch.download import Download
 from reconciler.adapters.fetch.local import copy_file
@@ -21,24 +21,34 @@ from reconciler.adapters.fetch.settings import Settings
 from reconciler.adapters.fetch.tools import Tools
 from reconciler.core.errors import Failure, FailureKind, permanent, transient
 from reconciler.core.ports import CancelToken, Fetched, FetchRequest, Location, ProgressSink
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 # No other place would help: this machine or the user says no.
 _ENDS_ALL = DISK_REASONS | {"cancelled", "fetched_elsewhere"}
 
 
 class Engine:
-    """Implements ``core.ports.Fetcher``; for several threads. ``client`` implements ``core.ports.HttpClient``."""
+    """Implements ``core.ports.Fetcher``; for several threads."""
 
-    def __init__(self, settings: Settings | None = None, cancel: CancelToken | None = None) -> None:
-        self._tools = Tools.of(settings or Settings(), cancel)
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._tools = Tools.of(settings or Settings())
         self._lock = threading.Lock()
         self._flights: dict[str, Future[Fetched]] = {}
 
     @property
     def client(self) -> Client:
-        """The HTTP client of this engine, for sources."""
+        """The HTTP client of this engine."""
         return self._tools.client
+
+    def adjust(self, *, bandwidth_bytes: int | None, files: int, ask_timeout_s: float) -> None:
+        """Other limits from now on, also for what is under way; as :class:`Settings` names them."""
+        self._tools.limiter.set_rate(bandwidth_bytes)
+        self._tools.slots.resize(files)
+        self._tools.client.ask_timeout_s = ask_timeout_s
+
+    def asking(self, cancel: CancelToken) -> Asking:
+        """The client for sources, an implementation of ``core.ports.HttpClient``; its questions end with ``cancel``."""
+        return Asking(self._tools.client, cancel)
 
     def fetch(self, request: FetchRequest, progress: ProgressSink, cancel: CancelToken) -> Fetched:
         """Fetch, verify and sync one file; see ``core.ports.Fetcher``."""
@@ -76,7 +86,7 @@ class Engine:
     def _fetch(self, request: FetchRequest, progress: ProgressSink, cancel: CancelToken) -> Fetched:
         if not request.locations:
             raise permanent("no_source", f"{request.model}: {request.path} has no source", hint="give it a source")
-        meter = Meter(progress, request.model, request.path, request.size_bytes)
+        meter = Meter(progress, request.model, request.path, request.likely_bytes)
         with self._tools.slots.hold(request.priority, cancel):
             wait: Callable[[], None] = lambda: meter.change("waiting", message="another process works on this file")  # noqa: E731
             with (
@@ -95,7 +105,8 @@ class Engine:
         except BaseException:
             download.keep()
             raise
-        record.drop()
+        if fetched.digest == request.digest:
+            record.drop()  # else the record is all that speaks for the file until the caller has made it a blob
         meter.change("done", done_bytes=fetched.size_bytes, total_bytes=fetched.size_bytes)
         return fetched
 
@@ -106,7 +117,8 @@ class Engine:
         for location in download.in_order(request.locations):
             try:
                 if location.url.startswith("file:"):
-                    return _from_file(location, request, partial, meter, cancel)
+                    copied = copy_file(location, request, partial, meter, cancel, download.start_over)
+                    return _checked(location, request, *copied)
                 download.run(location)
             except Failure as failure:
                 if failure.reason in _ENDS_ALL:
@@ -116,14 +128,12 @@ class Engine:
                 stand = download.stand
                 digest = Digest(f"sha256:{stand.hasher.hexdigest()}")
                 size = stand.size_bytes or 0
-                return Fetched(digest, size, location.label, meter.received_bytes, stand.validator)
+                received = meter.received_bytes
+                return Fetched(digest, size, location.label, received, stand.validator, stand.content)
         raise _worst(failures)
 
 
-def _from_file(
-    location: Location, request: FetchRequest, partial: Partial, meter: Meter, cancel: CancelToken
-) -> Fetched:
-    digest, size = copy_file(location, request, partial, meter, cancel)
+def _checked(location: Location, request: FetchRequest, digest: str, size: int) -> Fetched:
     if request.digest is not None and digest != request.digest:
         text = f"{location.label} has the digest {digest}, the manifest says {request.digest}"
         raise permanent("digest_mismatch", text, hint="correct the model's sha256, or its source")
@@ -131,11 +141,12 @@ def _from_file(
 
 
 def _worst(failures: list[Failure]) -> Failure:
-    """Of several places: what may pass decides; else what the first one said."""
+    """Of several places: what may pass decides, and the longest wait of these; else what the first one said."""
     passing = [failure for failure in failures if failure.kind is FailureKind.TRANSIENT]
     chosen = passing[0] if passing else failures[0]
     others = [failure.message for failure in failures if failure is not chosen]
     if not others:
         return chosen
     message = "; ".join([chosen.message, *others])
-    return Failure(chosen.kind, chosen.reason, message, hint=chosen.hint, retry_after_s=chosen.retry_after_s)
+    waits = [failure.retry_after_s for failure in passing if failure.retry_after_s is not None]
+    return Failure(chosen.kind, chosen.reason, message, hint=chosen.hint, retry_after_s=max(waits, default=None))

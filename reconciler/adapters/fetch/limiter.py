@@ -19,15 +19,21 @@ class Limiter:
     @property
     def piece_bytes(self) -> int | None:
         """The most that should be received at once, so that a slow limit stays smooth."""
-        return None if self._rate_bytes is None else max(1024, min(64 << 10, self._rate_bytes // 10))
+        rate_bytes = self._rate_bytes
+        return None if rate_bytes is None else max(1024, min(64 << 10, rate_bytes // 10))
+
+    def set_rate(self, rate_bytes: int | None) -> None:
+        """From now on, also for what is under way."""
+        self._rate_bytes = rate_bytes
 
     def take(self, count: int, cancel: CancelToken) -> None:
         """Account for ``count`` received bytes and wait until they are paid for."""
-        if self._rate_bytes is None:
+        rate_bytes = self._rate_bytes
+        if rate_bytes is None:
             return
         with self._lock:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now - _BURST_S) + count / self._rate_bytes
+            self._free_at = max(self._free_at, now - _BURST_S) + count / rate_bytes
             wait_s = self._free_at - now
         while wait_s > 0 and not cancel.wait(min(wait_s, 0.2)):
             wait_s -= 0.2

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from reconciler.adapters.fetch.disk import check_space
@@ -34,9 +35,16 @@ def path_of(url: str) -> str:
 
 
 def copy_file(
-    location: Location, request: FetchRequest, partial: Partial, meter: Meter, cancel: CancelToken
+    location: Location,
+    request: FetchRequest,
+    partial: Partial,
+    meter: Meter,
+    cancel: CancelToken,
+    clear: Callable[[], None],
 ) -> tuple[str, int]:
     """Copy and hash; the digest and the size of what lies at the partial now, durable.
+
+    ``clear`` empties the partial, once the file is known to be there.
 
     Raises:
         Failure: sorted.
@@ -47,8 +55,8 @@ def copy_file(
         size = os.fstat(fd).st_size
         _check_size(path, size, request)
         check_space(request.target, max(0, size - partial.allocated_bytes), request.min_free_bytes)
+        clear()
         meter.change("downloading", done_bytes=0, total_bytes=size, source=location.label)
-        partial.truncate(0)
         is_cloned = partial.clone(fd)
         digest = _pour(fd, partial, meter, cancel, is_cloned=is_cloned)
         if os.fstat(fd).st_size != size:
@@ -89,10 +97,10 @@ def _failure_of_opening(error: OSError, path: str) -> Failure:
 
 def _check_size(path: str, size: int, request: FetchRequest) -> None:
     if request.size_bytes is not None and size != request.size_bytes:
-        text = f"{path} holds {size} bytes, the manifest says {request.size_bytes}"
+        text = f"{path} holds {size} bytes, and {request.size_bytes} were declared"
         raise permanent("size_mismatch", text, hint="correct the model's size, or its source")
     if request.limit_bytes is not None and size > request.limit_bytes:
-        raise too_large(f"file://{path}", request.limit_bytes)
+        raise too_large(f"file://{path}", request)
 
 
 def _pour(fd: int, partial: Partial, meter: Meter, cancel: CancelToken, *, is_cloned: bool) -> str:

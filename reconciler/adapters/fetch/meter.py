@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from dataclasses import replace
+from collections.abc import Iterable
 from itertools import pairwise
 
 from reconciler.core.ports import Progress, ProgressSink
@@ -18,7 +18,9 @@ class Meter:
     def __init__(self, sink: ProgressSink, model: str, path: str, total_bytes: int | None) -> None:
         self._sink = sink
         self._lock = threading.Lock()
-        self._frame = Progress(model, path, "connecting", 0, total_bytes)
+        self._model, self._path = model, path
+        self._stage, self._message, self._source, self._attempt = "connecting", "", "", 1
+        self._total_bytes = total_bytes
         self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
         self._told_at = 0.0
         self._done_bytes = 0
@@ -57,15 +59,10 @@ class Meter:
             if done_bytes is not None:
                 self._done_bytes = done_bytes
                 self._samples.clear()
-            frame = self._frame
-            self._frame = replace(
-                frame,
-                stage=stage,
-                total_bytes=frame.total_bytes if total_bytes is None else total_bytes,
-                source=frame.source if source is None else source,
-                attempt=frame.attempt if attempt is None else attempt,
-                message=message,
-            )
+            self._stage, self._message = stage, message
+            self._total_bytes = self._total_bytes if total_bytes is None else total_bytes
+            self._source = self._source if source is None else source
+            self._attempt = self._attempt if attempt is None else attempt
         self.tell(is_forced=True)
 
     def tell(self, *, is_forced: bool = False) -> None:
@@ -76,15 +73,18 @@ class Meter:
                 return
             self._told_at = now
             self._samples.append((now, self._done_bytes))
-            rate = _weighted_rate(list(self._samples))
-            total = self._frame.total_bytes
-            left_s = (total - self._done_bytes) / rate if rate and total is not None else None
-            self._frame = replace(self._frame, done_bytes=self._done_bytes, rate=rate, seconds_left=left_s)
-            frame = self._frame
+            frame = self._frame()
         self._sink(frame)
 
+    def _frame(self) -> Progress:
+        total, done = self._total_bytes, self._done_bytes
+        rate = _weighted_rate(self._samples)
+        left_s = (total - done) / rate if rate and total is not None else None
+        told = (self._model, self._path, self._stage, done, total)
+        return Progress(*told, rate, left_s, self._attempt, self._source, self._message)
 
-def _weighted_rate(samples: list[tuple[float, int]]) -> float | None:
+
+def _weighted_rate(samples: Iterable[tuple[float, int]]) -> float | None:
     """Bytes per second; sample ``n`` weighs ``n``."""
     weight_sum = rate_sum = 0.0
     for weight, (before, after) in enumerate(pairwise(samples), start=1):

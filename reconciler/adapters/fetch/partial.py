@@ -36,6 +36,7 @@ class Partial:
         self._fd = fd
         self._direct_fd: int | None = None
         self._is_tried = False
+        self._known_bytes: int | None = None  # the length, while only :meth:`write` has touched a new file
         self._is_buffered_dirty = False
         self.is_poisoned = False
 
@@ -53,7 +54,8 @@ class Partial:
             raise failure_of_disk(error, path) from error
         try:
             has_waited = _lock(fd, cancel, waiting)
-            if not _is_same(fd, path):
+            found = os.fstat(fd)
+            if not _is_same(found, path):
                 if has_waited:
                     raise transient("fetched_elsewhere", f"another process has just finished {path}", retry_after_s=0.0)
                 os.close(fd)
@@ -61,23 +63,27 @@ class Partial:
         except Failure:
             os.close(fd)
             raise
-        return cls(path, fd)
+        opened = cls(path, fd)
+        if not (found.st_size or found.st_blocks):
+            opened._known_bytes = 0
+        return opened
 
     @property
     def size_bytes(self) -> int:
         """The file's length now; preallocated bytes count."""
-        return os.fstat(self._fd).st_size
+        return os.fstat(self._fd).st_size if self._known_bytes is None else self._known_bytes
 
     @property
     def allocated_bytes(self) -> int:
         """What the file takes on the disk already."""
-        return os.fstat(self._fd).st_blocks * 512
+        return 0 if self._known_bytes == 0 else os.fstat(self._fd).st_blocks * 512
 
     def allocate(self, size_bytes: int) -> None:
         """Reserve the whole file, so that a full disk shows before the first byte."""
         self._open_direct()
         if self._direct_fd is None or self.size_bytes >= size_bytes:
             return
+        self._known_bytes = None
         try:
             os.posix_fallocate(self._fd, 0, size_bytes)
         except OSError as error:
@@ -88,13 +94,35 @@ class Partial:
         """Write all of ``view`` at ``offset``; past the page cache where address, length and offset are aligned."""
         is_aligned = not (len(view) % ALIGN_BYTES or offset % ALIGN_BYTES)
         fd = self._direct_fd if is_aligned and self._direct_fd is not None else self._fd
-        self._is_buffered_dirty |= fd == self._fd
-        try:
-            while view:
+        known_bytes, self._known_bytes = self._known_bytes, None
+        while view:
+            self._is_buffered_dirty |= fd == self._fd
+            try:
                 count = os.pwrite(fd, view, offset)
-                view, offset = view[count:], offset + count
-        except OSError as error:
-            raise failure_of_disk(error, self.path) from error
+            except OSError as error:
+                if (
+                    error.errno == errno.EINVAL and fd != self._fd
+                ):  # the memory is not aligned, which Python does not tell
+                    fd = self._fd
+                    continue
+                raise failure_of_disk(error, self.path) from error
+            view, offset = view[count:], offset + count
+        if known_bytes is not None:
+            self._known_bytes = max(known_bytes, offset)
+
+    def write_run(self, views: list[memoryview], offset: int) -> None:
+        """Write ``views``, each but the last of whole pages, one after the other at ``offset``."""
+        self._known_bytes = None
+        if len(views) > 1 and self._direct_fd is not None and not len(views[-1]) % ALIGN_BYTES:
+            try:
+                count = os.pwritev(self._direct_fd, views, offset)
+            except OSError as error:
+                raise failure_of_disk(error, self.path) from error
+            if count == sum(map(len, views)):
+                return
+        for view in views:
+            self.write(view, offset)
+            offset += len(view)
 
     def read_into(self, view: memoryview, offset: int) -> int:
         """Read up to ``len(view)`` bytes; fewer only at the end of the file."""
@@ -134,29 +162,34 @@ class Partial:
         """Cut or grow to ``size_bytes``."""
         try:
             if self.size_bytes != size_bytes:
+                self._known_bytes = None
                 os.ftruncate(self._fd, size_bytes)
         except OSError as error:
             raise failure_of_disk(error, self.path) from error
 
     def clone(self, source_fd: int) -> bool:
         """Share the blocks of another file, where the file system can; the bytes still count as unread."""
+        self._known_bytes = None
         try:
             fcntl.ioctl(self._fd, _FICLONE, source_fd)
         except OSError:
             return False
         return True
 
-    def note(self, name: str, value: bytes) -> None:
-        """Keep a small value with the file itself, where the file system can."""
-        with contextlib.suppress(OSError, AttributeError):
+    def note(self, name: str, value: bytes) -> bool:
+        """Keep a small value with the file itself; False where the file system cannot, or not so much."""
+        try:
             os.setxattr(self._fd, name, value)
+        except (OSError, AttributeError):
+            return False
+        return True
 
     def replace(self) -> None:
         """Go on with a new, empty file of the same name; what lay there is nobody's any more."""
         self.drop()
         fresh = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.close()
-        self._fd, self._is_tried = fresh, False
+        self._fd, self._is_tried, self._known_bytes = fresh, False, 0
         with contextlib.suppress(OSError):
             fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -197,9 +230,9 @@ def _lock(fd: int, cancel: CancelToken, waiting: Callable[[], None]) -> bool:
             return has_waited
 
 
-def _is_same(fd: int, path: str) -> bool:
+def _is_same(found: os.stat_result, path: str) -> bool:
     try:
-        there, here = os.lstat(path), os.fstat(fd)
+        there = os.lstat(path)
     except FileNotFoundError:
         return False
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+    return (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino)

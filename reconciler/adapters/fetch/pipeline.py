@@ -1,8 +1,8 @@
-"""Two threads behind the receivers of one large file: one hashes in order, one writes, checkpoints and syncs.
+"""Three threads behind the receivers of one large file: one hashes in order, one writes, one syncs and records.
 
-Receiving, hashing and writing all release the interpreter's lock, so that they overlap on two cores; the ring between
-them bounds the memory. After every ``checkpoint_bytes`` the file is synced and *then* the record told, so that a power
-cut costs no more than that and what was on its way.
+Receiving, hashing, writing and syncing all release the interpreter's lock, so that they overlap on two cores; the ring
+between them bounds the memory and what an interruption may cost. At a checkpoint the file is synced and *then* the
+record told.
 """
 
 import threading
@@ -13,20 +13,22 @@ from reconciler.adapters.fetch.record import CHUNK_BYTES, Header, Record
 from reconciler.adapters.fetch.resume import DIGEST_CHARS, Stand
 from reconciler.adapters.fetch.ring import Ring
 
-_RUN_CHUNKS = 4  # written by one system call, where they lie side by side
+_RUN_CHUNKS = 4  # written by one system call, where they follow each other
+_CHECKPOINTS = 2  # within what may be at risk: while one is on its way, receiving goes on
 
 
 class Pipeline:
     """Takes a stand, moves it on, hands it back by :meth:`stop`."""
 
-    def __init__(self, stand: Stand, partial: Partial, record: Record, ring_bytes: int, checkpoint_bytes: int) -> None:
+    def __init__(self, stand: Stand, partial: Partial, record: Record, ring_bytes: int, risk_bytes: int) -> None:
         self._stand = stand
         self._partial = partial
         self._record = record
-        self._checkpoint_bytes = checkpoint_bytes
+        at_risk = max(2, risk_bytes // CHUNK_BYTES)
+        self._checkpoint_chunks = max(1, at_risk // _CHECKPOINTS)
         size = stand.size_bytes
         wanted = ring_bytes if size is None else min(ring_bytes, size + CHUNK_BYTES)
-        self.ring = Ring(max(2, wanted // CHUNK_BYTES), stand.base, frozenset(stand.islands))
+        self.ring = Ring(max(2, wanted // CHUNK_BYTES), stand.base, at_risk, frozenset(stand.islands))
         if size is not None:
             self.ring.finish(-(-size // CHUNK_BYTES))
         self._lone: dict[int, str] = dict(stand.islands)  # digests of chunks that came before those in front of them
@@ -34,7 +36,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("hash", self._hash), ("write", self._write))
+            for name, work in (("hash", self._hash), ("write", self._write), ("record", self._keep))
         ]
 
     def start(self, digest: str) -> None:
@@ -83,24 +85,23 @@ class Pipeline:
             ring.hashed(index)
 
     def _write(self) -> None:
-        since_bytes = 0
         while (item := self.ring.next_to_write(_RUN_CHUNKS)) is not None:
-            first, end, view = item
-            self._partial.write(view, first * CHUNK_BYTES)
-            self.ring.written(first, end)
-            since_bytes += len(view)
-            if since_bytes >= self._checkpoint_bytes:
-                since_bytes = 0
-                self._checkpoint()
+            first, views = item
+            self._partial.write_run(views, first * CHUNK_BYTES)
+            self.ring.written(first, len(views))
 
-    def _checkpoint(self) -> None:
+    def _keep(self) -> None:
+        while (item := self.ring.next_to_record(self._checkpoint_chunks)) is not None:
+            self._checkpoint(*item)
+            self.ring.recorded(*item)
+
+    def _checkpoint(self, base: int, lone: frozenset[int]) -> None:
         stand = self._stand
-        base, present = self.ring.base, self.ring.present
         self._partial.sync()
-        lines = [("p", index, stand.prefixes[index]) for index in range(stand.recorded, min(base, len(stand.prefixes)))]
+        base = min(base, len(stand.prefixes))  # a short last chunk has no running digest
+        lines = [("p", index, stand.prefixes[index]) for index in range(stand.recorded, base)]
         with self._lock:
-            fresh = [index for index in sorted(present) if index in self._lone and index not in self._told]
-            lines += [("c", index, self._lone[index]) for index in fresh]
-            self._told.update(fresh)
+            lines += [("c", index, self._lone[index]) for index in sorted(lone - self._told)]
+            self._told |= lone
         self._record.add(lines)
-        stand.recorded = min(base, len(stand.prefixes))
+        stand.recorded = base

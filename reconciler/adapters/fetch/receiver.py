@@ -6,9 +6,11 @@ those in front of them get a digest of their own, so that a crash does not cost 
 
 import hashlib
 import threading
+import time
 
 from reconciler.adapters.fetch.meter import Meter
 from reconciler.adapters.fetch.opening import (
+    EXPIRED,
     ObjectChangedError,
     Opened,
     Place,
@@ -27,7 +29,7 @@ from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.ports import CancelToken, FetchRequest
 
 PIECE_CHUNKS = 4
-_EXPIRED = frozenset({"unauthorized", "forbidden", "not_found", "gone"})
+_PATIENCE_S = 1.0
 
 
 class Stop:
@@ -59,12 +61,15 @@ class Receiver:
         self._meter = meter
         self.stop = Stop(cancel)
         self._tail: tuple[int, bytes] | None = None
+        self.has_parts = False  # whether a range was answered with one
+        self._has_company = False  # beside an answer that was there before
 
     def begin(self, stand: Stand, pipeline: Pipeline, opened: Opened, origin: Place) -> None:
         """Make ready for an attempt whose first answer is ``opened``."""
         self._stand, self._pipeline, self._origin = stand, pipeline, origin
         answer = opened.answer
-        self._place = Place(answer.url, answer.secrets, answer.scope)
+        self.has_parts = answer.status == 206
+        self._place = Place(answer.url, answer.secrets, answer.scope, is_watched=False)
         self.segments = Segments(stand.gaps(), PIECE_CHUNKS)
         self._first_tail = (stand.base, stand.tail)
         stand.tail = b""
@@ -80,6 +85,7 @@ class Receiver:
         Raises:
             Failure: sorted; what came in whole chunks is in the ring, a tail may be kept.
             ObjectChangedError, RangeRefusedError: start over.
+            HandedBackError: a lower segment comes first.
         """
         index = segment.at
         head = self._first_tail[1] if self._first_tail[0] == index else b""
@@ -101,12 +107,13 @@ class Receiver:
         try:
             opened = open_range(self._tools.client, place, want, self._request, self.stop, now)
         except Failure as failure:
-            if failure.reason not in _EXPIRED or place.url == self._origin.url:
+            if failure.reason not in EXPIRED or place.url == self._origin.url:
                 raise
             opened = open_range(self._tools.client, self._origin, want, self._request, self.stop, now)
             answer = opened.answer
-            self._place = Place(answer.url, answer.secrets, answer.scope)
+            self._place = Place(answer.url, answer.secrets, answer.scope, is_watched=False)
         if opened.answer.status == 206:
+            self.has_parts = self._has_company = True
             return opened
         opened.answer.close()
         if opened.validator != stand.validator:
@@ -138,16 +145,30 @@ class Receiver:
             self._check_size((index + 1) * CHUNK_BYTES, opened)
             self._fill(segment, view, full)
             position = 0
-            if segment.end is not None and segment.at >= segment.end:
+            if segment.end is not None and segment.at >= segment.end and not self._goes_on(segment):
                 self._check_end(opened, size)
                 return
             view = ring.claim(segment.at)
 
+    def _goes_on(self, segment: Segment) -> bool:
+        """An answer that was cut short for other receivers is kept until one of them has one, or all are turned away.
+
+        A host that gives one answer at a time would give none for a moment after this one is closed.
+        """
+        until = time.monotonic() + _PATIENCE_S
+        while segment.end != segment.reach and not self._has_company and time.monotonic() < until:
+            if segment.end is not None and segment.at < segment.end:
+                return True
+            if self.stop.wait(0.02):
+                return False
+        return segment.end is not None and segment.at < segment.end
+
     def _fill(self, segment: Segment, view: memoryview, length: int) -> None:
         index = segment.at
-        if not self.segments.is_lowest(index):
+        is_lone = not self.segments.is_lowest(index)
+        if is_lone:
             self._pipeline.note(index, hashlib.sha256(view[:length]).hexdigest())
-        self._pipeline.ring.fill(index, length)
+        self._pipeline.ring.fill(index, length, is_lone=is_lone)
         segment.at = index + 1
 
     def _end(self, segment: Segment, opened: Opened, view: memoryview, position: int) -> None:
@@ -173,14 +194,14 @@ class Receiver:
         request, stand = self._request, self._stand
         url = opened.answer.url
         if stand.size_bytes is None and request.limit_bytes is not None and at_least_bytes > request.limit_bytes:
-            raise too_large(url, request.limit_bytes)
+            raise too_large(url, request)
         if (
             request.size_bytes is not None
             and not opened.coding
             and at_least_bytes > -(-request.size_bytes // CHUNK_BYTES) * CHUNK_BYTES
         ):
             raise permanent(
-                "size_mismatch", f"{label_of(url)} sends more than the {request.size_bytes} bytes of the manifest"
+                "size_mismatch", f"{label_of(url)} sends more than the {request.size_bytes} bytes that were declared"
             )
 
     def keep_tail(self) -> None:

@@ -14,10 +14,10 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.fetch.disk import failure_of_disk
+from reconciler.core.units import is_byte_count
 
 CHUNK_BYTES = 1 << 20
 _FORMAT = 1
@@ -45,6 +45,12 @@ class Kept:
     chunks: dict[int, str] = field(default_factory=dict)
     tail: tuple[int, str] | None = None  # bytes from the start, digest
 
+    def forget_end(self, file_bytes: int) -> None:
+        """Leave out the object's last chunk; ``file_bytes`` are on the disk, all of it where nobody told its size."""
+        last = max(0, (self.header.size_bytes or file_bytes) - 1) // CHUNK_BYTES
+        del self.prefixes[last:]
+        self.chunks.pop(last, None)
+
 
 class Record:
     """The open record of one target."""
@@ -52,24 +58,31 @@ class Record:
     def __init__(self, target: str) -> None:
         self._path = f"{target}.json"
         self._fd: int | None = None
+        self._is_absent = False  # seen so, and whoever holds the partial's lock alone writes it
+        self._good_bytes = 0  # of what was loaded: a torn line and all after it are cut off before a new one
         self.is_poisoned = False  # a sync failed: nobody knows what is durable
 
     def load(self) -> Kept | None:
         """What was recorded; None where there is nothing usable."""
         try:
-            if Path(self._path).stat().st_size > _MAX_RECORD_BYTES:
-                return None
-            lines = Path(self._path).read_bytes().split(b"\n")[:-1]  # the last is torn, or empty
+            with open(self._path, "rb") as file:  # noqa: PTH123 -- for every small file; Path costs three times as much
+                if os.fstat(file.fileno()).st_size > _MAX_RECORD_BYTES:
+                    return None
+                lines = file.read().split(b"\n")[:-1]  # the last is torn, or empty
+        except FileNotFoundError:
+            self._is_absent = True
+            return None
         except OSError:
             return None
-        values = list(_values(lines))
-        header = _header(values[0]) if values else None
+        header = _header(_value(lines[0])) if lines else None
         if header is None:
             return None
         kept = Kept(header)
-        for value in values[1:]:
-            if not _take(kept, value):
+        self._good_bytes = len(lines[0]) + 1
+        for line in lines[1:]:
+            if not _take(kept, _value(line)):
                 break
+            self._good_bytes += len(line) + 1
         return kept
 
     def begin(self, header: Header) -> None:
@@ -78,8 +91,12 @@ class Record:
         self._append([asdict(header)])
 
     def reopen(self) -> None:
-        """Go on appending."""
+        """Go on appending, after the last line that was loaded."""
         self._open(0)
+        try:
+            os.ftruncate(self._opened, self._good_bytes)
+        except OSError as error:
+            raise failure_of_disk(error, self._path) from error
 
     @property
     def is_open(self) -> bool:
@@ -98,6 +115,8 @@ class Record:
     def drop(self) -> None:
         """Remove the record."""
         self.close()
+        if self._is_absent:
+            return
         with contextlib.suppress(OSError):
             os.unlink(self._path)  # noqa: PTH108 -- for every small file; Path costs three times as much
 
@@ -114,6 +133,7 @@ class Record:
 
     def _open(self, flag: int) -> None:
         self.close()
+        self._is_absent = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self._fd = os.open(self._path, flags | flag, 0o600)
@@ -122,18 +142,19 @@ class Record:
 
     def _append(self, values: list[Any]) -> None:
         text = "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values)
+        left = text.encode()
         try:
-            os.write(self._opened, text.encode())
+            while left:
+                left = left[os.write(self._opened, left) :]
         except OSError as error:
             raise failure_of_disk(error, self._path) from error
 
 
-def _values(lines: list[bytes]) -> Iterable[Any]:
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
+def _value(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _header(value: Any) -> Header | None:
@@ -144,20 +165,18 @@ def _header(value: Any) -> Header | None:
     is_ours = header.format == _FORMAT and header.chunk_bytes == CHUNK_BYTES
     texts: tuple[Any, ...] = (header.url, header.validator, header.digest)
     size: Any = header.size_bytes
-    is_typed = all(isinstance(text, str) for text in texts) and (size is None or isinstance(size, int))
+    is_typed = all(isinstance(text, str) for text in texts) and (size is None or is_byte_count(size))
     return header if is_ours and is_typed else None
 
 
 def _take(kept: Kept, value: Any) -> bool:
     match value:
-        case ["p", int(index), str(digest)] if index == len(kept.prefixes):
-            kept.prefixes.append(digest)
+        case ["p", int(index), str(digest)] if 0 <= index <= len(kept.prefixes):
+            kept.prefixes[index:] = [digest]  # written again: what was recorded from there on was not borne out
             kept.tail = None
-        case ["p", int(index), str()] if 0 <= index < len(kept.prefixes):
-            pass
-        case ["c", int(index), str(digest)] if index >= 0:
+        case ["c", int(index), str(digest)] if is_byte_count(index * CHUNK_BYTES):
             kept.chunks[index] = digest
-        case ["t", int(count), str(digest)] if count >= 0:
+        case ["t", int(count), str(digest)] if is_byte_count(count):
             kept.tail = (count, digest)
         case _:
             return False

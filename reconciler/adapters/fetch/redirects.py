@@ -38,7 +38,9 @@ def origin_of(url: str) -> Origin:
 
 def label_of(url: str) -> str:
     """What people may see of a URL: no user information, no query, no fragment, no control characters."""
-    text = "".join(char for char in url if char.isprintable())[:400].partition("#")[0].partition("?")[0]
+    if not url.isprintable():
+        url = "".join(char for char in url if char.isprintable())
+    text = url[:400].partition("#")[0].partition("?")[0]
     scheme, mark, rest = text.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else text
@@ -59,7 +61,7 @@ def next_url(url: str, location: str | None) -> str:
     except ValueError:
         raise transient("malformed_answer", f"{label_of(url)} redirects to something that is no URL") from None
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise refused("unsafe_redirect", f"{label_of(url)} redirects to a {parts.scheme[:20]}: URL")
+        raise refused("unsafe_redirect", f"{label_of(url)} redirects to what is no http or https URL")
     if "@" in parts.netloc:
         raise refused("unsafe_redirect", f"{label_of(url)} redirects to a URL with user information")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":

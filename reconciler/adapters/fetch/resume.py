@@ -32,6 +32,7 @@ class Stand:
     islands: dict[int, str] = field(default_factory=dict)
     recorded: int = 0  # prefixes that the record holds
     is_pieced: bool = False  # put together from more than one answer
+    content: memoryview | None = None  # of a small file: all its bytes, once they are here
 
     @property
     def offset(self) -> int:

@@ -5,9 +5,14 @@ this machine and its link). Addresses are judged after resolving, and the judged
 Tunnelled forms (IPv4 in IPv6, 6to4, NAT64) are judged by what they carry.
 """
 
+import re
+import socket
+import unicodedata
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback"})
+_NUMERIC = re.compile(r"[0-9a-fx.]+", re.ASCII)
 _NAT64 = ip_network("64:ff9b::/96")
 
 
@@ -33,13 +38,16 @@ def scope_of_address(text: str) -> Scope:
 
 
 def scope_of_host(host: str) -> Scope | None:
-    """The scope a host name shows without asking anybody; None for a name that must be resolved."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
+    """The scope a host name shows without asking anybody; None for a name that must be resolved.
+
+    What a resolver takes for an address is one: ``127.1``, ``0x7f000001``, ``2130706433``, wide digits.
+    """
+    name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").strip("[]").rstrip(".").lower()
+    if name in _LOCAL_NAMES or name.endswith(".localhost"):
         return Scope.LOCAL
     try:
-        return scope_of_address(name)
-    except ValueError:
+        return scope_of_address(socket.inet_ntoa(socket.inet_aton(name)) if _NUMERIC.fullmatch(name) else name)
+    except (ValueError, OSError):
         return None
 
 

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Segment:
-    """Chunks ``at`` to ``end - 1`` (None: to the end of the object). ``at`` moves on."""
+    """Chunks ``at`` to ``end - 1`` (None: to the end of the object), of an answer that goes up to ``reach``.
+
+    ``at`` moves on.
+    """
 
     at: int
     end: int | None
+    reach: int | None
 
 
 class Segments:
@@ -37,17 +41,19 @@ class Segments:
             if self._is_split and end is not None and cut < end:
                 self._gaps.insert(0, (cut, end))
                 end = cut
-            segment = Segment(start, end)
+            segment = Segment(start, end, end)
             self._taken.append(segment)
             return segment
 
-    def done(self, segment: Segment) -> None:
-        """The segment ended; what it did not reach is handed out again."""
+    def done(self, segment: Segment) -> bool:
+        """The segment ended; what it did not reach is handed out again. Whether there is such a rest."""
         with self._lock:
             self._taken.remove(segment)
-            if segment.end is None or segment.at < segment.end:
+            has_rest = segment.end is None or segment.at < segment.end
+            if has_rest:
                 self._gaps.append((segment.at, segment.end))
                 self._gaps.sort(key=lambda gap: gap[0])
+            return has_rest
 
     def split(self) -> None:
         """From now on in pieces: cut what one connection is working through."""
@@ -59,6 +65,16 @@ class Segments:
                     self._gaps.append((cut, segment.end))
                     segment.end = cut
             self._gaps.sort(key=lambda gap: gap[0])
+
+    def rejoin(self) -> None:
+        """One connection is left: it takes whole runs again, and goes on with its answer where it was cut short."""
+        with self._lock:
+            self._is_split = False
+            for segment in self._taken:
+                if any(start < segment.at for start, _ in self._gaps):
+                    continue  # what lies below comes first: the hash waits for it
+                while self._gaps and self._gaps[0][0] == segment.end != segment.reach:
+                    segment.end = self._gaps.pop(0)[1]
 
     @property
     def is_empty(self) -> bool:
@@ -76,8 +92,9 @@ class Segments:
 class Growth:
     """Start with one connection, double while throughput grows, stop when it does not.
 
-    Judged once per window: what came in since (bytes a second), and whether the receivers waited for the ring, which
-    means that hashing or the disk is the limit and not the network. ``most`` is the cap.
+    Judged once per window: what came in since (bytes a second), whether the receivers waited for the ring, which means
+    that hashing or the disk is the limit and not the network, and how much of the cores this process had: more
+    connections only cost more where the processor is the limit. ``most`` is the cap.
     """
 
     most: int
@@ -85,9 +102,10 @@ class Growth:
     best_rate: float = 0.0
     is_settled: bool = False
 
-    def next_connections(self, rate: float, ring_wait_share: float, left_s: float) -> int:
+    def next_connections(self, rate: float, ring_wait_share: float, cores_share: float, left_s: float) -> int:
         """How many connections there should be now."""
-        if self.is_settled or self.connections >= self.most or ring_wait_share > 0.1 or left_s < 0.5:
+        is_busy = ring_wait_share > 0.1 or cores_share > 0.5
+        if self.is_settled or self.connections >= self.most or is_busy or left_s < 0.5:
             return self.connections
         if self.connections > 1 and rate < self.best_rate * 1.1:
             self.is_settled = True

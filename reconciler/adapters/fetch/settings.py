@@ -29,12 +29,13 @@ class Settings:
     now: Callable[[], float] = _no_clock
     random: Callable[[], float] = _middle
     user_agent: str = "reconciler"
+    ask_timeout_s: float = 30.0  # for each question of a source, at most
     min_rate_bytes: int = 1000  # per second, over a request's timeout_s; slower is given up
     retries: int = 5  # in a row within one fetch, each after some progress
     retry_first_s: float = 1.0  # full jitter below retry_first_s * 2**n ...
     retry_cap_s: float = 8.0  # ... and below this; longer back-off is the ledger's
     ring_bytes: int = 48 * MIB  # memory for one large file
     space_check_bytes: int = 32 * MIB
-    checkpoint_bytes: int = 8 * MIB  # how much a power cut may cost, at most
+    risk_bytes: int = 15 * MIB  # how much of a large file an interruption may cost, at most
     breaker_failures: int = 5
     breaker_pause_s: float = 5.0

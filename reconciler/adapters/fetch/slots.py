@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from reconciler.adapters.fetch.redirects import Origin
 from reconciler.core.errors import transient
 from reconciler.core.ports import CancelToken
+
+_REMEMBERED_S = 600.0  # how long an origin that turned a connection away is not asked for so many
 
 
 class Slots:
@@ -19,10 +22,17 @@ class Slots:
     """
 
     def __init__(self, places: int) -> None:
-        self._free = places
+        self._places = self._free = places
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, int, threading.Event]] = []
         self._order = itertools.count()
+
+    def resize(self, places: int) -> None:
+        """Another number of places; who has one keeps it."""
+        with self._lock:
+            self._free += places - self._places
+            self._places = places
+            self._hand_out()
 
     @contextmanager
     def hold(self, priority: int, cancel: CancelToken) -> Iterator[None]:
@@ -62,17 +72,19 @@ class Slots:
 
 
 class Connections:
-    """Counts connections per origin."""
+    """Counts connections per origin, and remembers which origin turned one away."""
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._enough: dict[Origin, tuple[int, float]] = {}  # where more were refused: how many, until when (monotonic)
         self._condition = threading.Condition()
         self._open: Counter[Origin] = Counter()
 
     def try_take(self, origin: Origin) -> bool:
-        """Take one more where the cap allows."""
+        """Take one more where the cap allows, and the origin."""
         with self._condition:
-            if self._open[origin] >= self._most:
+            enough, until = self._enough.get(origin, (self._most, 0.0))
+            if self._open[origin] >= (enough if time.monotonic() < until else self._most):
                 return False
             self._open[origin] += 1
             return True
@@ -90,10 +102,12 @@ class Connections:
                     raise transient("cancelled", f"stopped while waiting for a connection to {origin[1]}")
             self._open[origin] += 1
 
-    def give_back(self, origin: Origin) -> None:
-        """One is closed."""
+    def give_back(self, origin: Origin, *, is_refused: bool = False) -> None:
+        """One is closed; ``is_refused``: the origin did not want it beside the others."""
         with self._condition:
             self._open[origin] -= 1
+            if is_refused:
+                self._enough[origin] = (max(1, self._open[origin]), time.monotonic() + _REMEMBERED_S)
             if not self._open[origin]:
                 del self._open[origin]
             self._condition.notify_all()

@@ -7,20 +7,20 @@ floors: a kept connection to a private address cannot serve a redirect that may 
 because httpx takes a tenth of a second.
 """
 
-import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import httpcore
 import httpx
 
 from reconciler.adapters.fetch.budget import Budget
+from reconciler.adapters.fetch.lean import Unusual
 from reconciler.adapters.fetch.proxies import proxy_for
 from reconciler.adapters.fetch.redirects import label_of, origin_of
 from reconciler.adapters.fetch.scope import Scope
 from reconciler.adapters.fetch.settings import Settings
-from reconciler.adapters.fetch.wire import Wire
+from reconciler.adapters.fetch.tls import Trust
+from reconciler.adapters.fetch.wire import Replay, Stream, Wire
 from reconciler.core.errors import Failure, permanent, transient
 
 _MAX_IDLE = 32
@@ -30,12 +30,13 @@ _IDLE_S = 15.0
 class Transport(httpx.BaseTransport):
     """Sends requests over pools whose sockets are :class:`Wire`'s."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, trust: Trust) -> None:
         self._settings = settings
+        self._trust = trust
         self._wire = Wire()
         self._proxy_wire = Wire(is_proxy=True)
         self._pools: dict[tuple[Scope, str | None], httpcore.ConnectionPool] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._has_tls = False
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -54,10 +55,26 @@ class Transport(httpx.BaseTransport):
         assert isinstance(request.stream, httpx.SyncByteStream)  # noqa: S101 -- tells the type checker
         sent = httpcore.Request(request.method, url, headers=request.headers.raw, content=request.stream)
         with self.spend(budget):
-            response = pool.handle_request(sent)
-        assert not isinstance(response.stream, bytes)  # noqa: S101 -- tells the type checker
-        stream = _Stream(response)
-        return httpx.Response(response.status, headers=response.headers, stream=stream, extensions=response.extensions)
+            return _response(pool.handle_request(sent))
+
+    def take_over(self, request: httpx.Request, unusual: Unusual) -> httpx.Response:
+        """Judge an answer to ``request`` that began elsewhere; see :mod:`.lean`. Its connection is not used again.
+
+        Raises:
+            Failure, httpcore's exceptions: see :func:`failure_of`.
+        """
+        line = unusual.line
+        scheme, host, port = line.key[0]
+        url = httpcore.URL(scheme=scheme, host=host, port=port, target=request.url.raw_path)
+        stream = Replay(Stream(line.sock, self._wire, line.where), unusual.seen)
+        connection = httpcore.HTTP11Connection(url.origin, stream)
+        try:
+            with self.spend(request.extensions["budget"]):
+                response = connection.handle_request(httpcore.Request(request.method, url, headers=request.headers.raw))
+        except BaseException:
+            line.close()
+            raise
+        return _response(response, line.close)
 
     def spend(self, budget: Budget) -> "_Both":
         """Let the calling thread's waits, on every kind of socket, be bounded by ``budget``."""
@@ -76,16 +93,17 @@ class Transport(httpx.BaseTransport):
             pool = self._pools.get((floor, proxy))
             if pool is None:
                 pool = self._pools[floor, proxy] = self._make_pool(proxy)
-            if scheme == "https" and self._tls is None:
-                self._tls = tls_context(self._settings.environment)
+            if scheme == "https" and not self._has_tls:
+                context, self._has_tls = self._trust.context(), True
                 for each in self._pools.values():
-                    each._ssl_context = self._tls  # noqa: SLF001 -- reading the authorities costs 20 ms; http never needs it
+                    each._ssl_context = context  # noqa: SLF001 -- reading the authorities costs 20 ms; http never needs it
             return pool
 
     def _make_pool(self, proxy: str | None) -> httpcore.ConnectionPool:
+        tls = self._trust.context() if self._has_tls else None
         limits = {"max_connections": None, "max_keepalive_connections": _MAX_IDLE, "keepalive_expiry": _IDLE_S}
         if proxy is None:
-            return httpcore.ConnectionPool(ssl_context=self._tls, network_backend=self._wire, **limits)  # type: ignore[arg-type]
+            return httpcore.ConnectionPool(ssl_context=tls, network_backend=self._wire, **limits)  # type: ignore[arg-type]
         parts = httpx.URL(proxy)
         if parts.scheme not in {"http", "https"}:
             raise permanent("proxy_unsupported", f"a {parts.scheme} proxy is not supported: {label_of(proxy)}")
@@ -93,7 +111,7 @@ class Transport(httpx.BaseTransport):
         return httpcore.HTTPProxy(
             proxy_url=str(parts.copy_with(username=None, password=None)),
             proxy_auth=auth,
-            ssl_context=self._tls,
+            ssl_context=tls,
             network_backend=self._proxy_wire,
             **limits,  # type: ignore[arg-type]
         )
@@ -112,9 +130,15 @@ class _Both:
             part.__exit__(None, None, None)
 
 
+def _response(found: httpcore.Response, after: Callable[[], None] = lambda: None) -> httpx.Response:
+    stream = _Stream(found, after)
+    return httpx.Response(found.status, headers=found.headers, stream=stream, extensions=found.extensions)
+
+
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, response: httpcore.Response) -> None:
+    def __init__(self, response: httpcore.Response, after: Callable[[], None]) -> None:
         self._response = response
+        self._after = after
 
     def __iter__(self) -> Iterator[bytes]:
         stream = self._response.stream
@@ -123,26 +147,7 @@ class _Stream(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._response.close()
-
-
-def tls_context(environment: Mapping[str, str]) -> ssl.SSLContext:
-    """Who is trusted: SSL_CERT_FILE and SSL_CERT_DIR where set, else the system, else the bundled list.
-
-    Raises:
-        Failure: permanent; a named file or folder cannot be read.
-    """
-    file, folder = environment.get("SSL_CERT_FILE") or None, environment.get("SSL_CERT_DIR") or None
-    if file or folder:
-        try:
-            return ssl.create_default_context(cafile=file, capath=folder)
-        except OSError as error:
-            place = file or folder
-            raise permanent("tls_authorities", f"cannot read the authorities in {place}: {error.strerror}") from error
-    context = ssl.create_default_context()
-    paths = ssl.get_default_verify_paths()
-    if not context.cert_store_stats()["x509_ca"] and not (paths.capath and any(Path(paths.capath).iterdir())):
-        context.load_verify_locations(cafile=httpx.create_ssl_context.__globals__["certifi"].where())
-    return context
+        self._after()
 
 
 def failure_of(error: Exception, where: str) -> Failure:
@@ -152,7 +157,9 @@ def failure_of(error: Exception, where: str) -> Failure:
     if isinstance(error, httpcore.ProxyError):
         if str(error).startswith("407"):
             return permanent("proxy_unauthorized", f"the proxy on the way to {where} wants credentials")
-        return transient("proxy_error", f"the proxy does not lead to {where}: {str(error)[:100]}")
+        status = str(error)[:3]  # what follows is the proxy's own text, and may hold what it was sent
+        said = f" (HTTP {status})" if status.isdigit() else ""
+        return transient("proxy_error", f"the proxy does not lead to {where}{said}")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpcore.LocalProtocolError | UnicodeError):
         return permanent("bad_url", f"{where} cannot be asked for: the URL or a header is not valid")
     return transient("connection_reset", f"the connection to {where} broke")
