@@ -10,7 +10,8 @@ the name                                                          what happens
 ``NAME.gz``, ``.bz2``, ``.xz``, ``.zst``                          a tar is unpacked, else the one file ``NAME``
 a model's ending (:data:`MODEL_ENDINGS`: ``.pt``, ``.npz``, …)    never unpacked
 any other (also ``.whl``, none)                                   a zip or tar by content is unpacked, unless the
-                                                                  zip is a PyTorch, NumPy or Keras one
+                                                                  zip is a PyTorch, NumPy or Keras one; what starts as
+                                                                  one and is broken is refused as such
 ================================================================  =========================================
 
 ``extract: true`` (``is_forced``) unpacks whatever the content says, whatever the name. What is refused and why stands
@@ -22,7 +23,7 @@ is empty.
 import os
 from collections.abc import Iterable
 
-from reconciler.adapters.archives.directory import read_directory
+from reconciler.adapters.archives.directory import local_names, read_directory
 from reconciler.adapters.archives.single import SingleExtractor
 from reconciler.adapters.archives.tar import TarExtractor, compression
 from reconciler.adapters.archives.zip import ZipExtractor
@@ -83,13 +84,17 @@ def _is_wanted(path: str, name: str, extractor: Extractor) -> bool:
 
 
 def _is_model_zip(path: str) -> bool:
-    """A zip that a framework writes as one model: PyTorch, NumPy, Keras 3. A broken one is left alone, too."""
+    """A zip that a framework writes as one model: PyTorch, NumPy, Keras 3.
+
+    A broken one is told by its local headers and left to who judges models; any other broken zip is a broken archive.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        names = [entry.name for entry in read_directory(descriptor, os.fstat(descriptor).st_size)]
+        names = [entry.raw_name for entry in read_directory(descriptor, os.fstat(descriptor).st_size)]
     except Failure:
-        return True
+        names = local_names(descriptor)
     finally:
         os.close(descriptor)
-    has_pickle = any(name == "data.pkl" or name.endswith("/data.pkl") for name in names)
-    return has_pickle or "model.weights.h5" in names or all(name.endswith(".npy") for name in names)
+    has_pickle = any(name == b"data.pkl" or name.endswith(b"/data.pkl") for name in names)
+    is_npz = bool(names) and all(name.endswith(b".npy") for name in names)
+    return has_pickle or is_npz or b"model.weights.h5" in names

@@ -6,6 +6,7 @@ stand before the first member. Layout: PKWARE APPNOTE 6.3.10, sections 4.3 and 4
 """
 
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ _ALL16, _ALL32 = 0xFFFF, 0xFFFF_FFFF
 _METHODS = {0, 8, 12}  # stored, deflate, bzip2
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _DESCRIPTOR = 0x0008
+_HEADERS_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ def _place(descriptor: int, entries: list[Entry], end: int) -> list[Entry]:
     placed: dict[int, Entry] = {}
     free_from = 0
     for entry, until in zip(ordered, [*(entry.offset for entry in ordered[1:]), end], strict=True):
+        if entry.offset + _LOCAL.size + entry.packed_bytes > end:  # zip64 numbers pass what a file offset can be
+            raise damaged(f"member {quote(entry.name)} lies outside the archive")
         if entry.offset < free_from or entry.offset in placed:
             raise unsafe(f"member {quote(entry.name)} overlaps another")
         start = _local(descriptor, entry)
@@ -210,6 +214,13 @@ def _place(descriptor: int, entries: list[Entry], end: int) -> list[Entry]:
     if ordered[0].offset:
         raise unsafe("other bytes stand before its first member")
     return [placed[entry.offset] for entry in entries]
+
+
+def local_names(descriptor: int) -> list[bytes]:
+    """Names in the headers of the first 4 MiB: what a zip whose directory is broken seems to hold."""
+    data = os.pread(descriptor, _HEADERS_BYTES, 0)
+    found = re.finditer(rb"PK\x03\x04.{22}(..)..", data, re.DOTALL)
+    return [data[match.end() : match.end() + int.from_bytes(match[1], "little")] for match in found]
 
 
 def _local(descriptor: int, entry: Entry) -> int:

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from reconciler.adapters.archives.limits import BLOCK_BYTES
 from reconciler.core.ports import Member
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 SMALL_BYTES = 1 << 20
 BUFFER_BYTES = 4 << 20

@@ -6,6 +6,7 @@ The ratio limit holds for the whole stream, see ``limits``.
 """
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -19,7 +20,18 @@ _ZSTD_READ_BYTES = 4 << 10  # its decoder cannot be stopped in between: so many 
 _XZ_MEMORY_BYTES = 256 << 20
 _ZSTD_WINDOW_BYTES = 1 << 27
 
-MAGICS = {"gz": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\0", "zst": b"\x28\xb5\x2f\xfd"}
+_MAGICS = {
+    "gz": re.compile(rb"\x1f\x8b\x08"),
+    "bz2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\0"),
+    "zst": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+}
+_MAGIC_BYTES = 10
+
+
+def compressed_as(head: bytes) -> str:
+    """gz, bz2, xz or zst by the first 10 bytes; empty for none of them."""
+    return next((kind for kind, magic in _MAGICS.items() if magic.match(head)), "")
 
 
 class _Unpacker(Protocol):
@@ -82,6 +94,28 @@ class _Unzstd:
         return bytes(self._inner.decompress(data))
 
 
+class _Skipped:
+    """A skippable frame of zstd: magic, length u32, and so many bytes that are somebody else's."""
+
+    needs_input = True
+    eof = False
+    unused_data = b""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = -1
+
+    def decompress(self, data: bytes, _max_length: int) -> bytes:
+        if self._left < 0:
+            self._head += data
+            if len(self._head) < 8:
+                return b""
+            data, self._left = self._head[8:], int.from_bytes(self._head[4:8], "little")
+        self._left, data = self._left - len(data[: self._left]), data[self._left :]
+        self.eof, self.unused_data = not self._left, data
+        return b""
+
+
 def _unbzip2() -> _Unpacker:
     import bz2  # noqa: PLC0415 -- late
 
@@ -109,7 +143,7 @@ def pieces(descriptor: int, kind: str) -> Iterator[bytes]:
         return
     produced, data = 0, next(raw, b"")
     while data:
-        unpacker = _UNPACKERS[kind]()
+        unpacker = _Skipped() if kind == "zst" and data[1:4] == b"\x2a\x4d\x18" else _UNPACKERS[kind]()
         while not unpacker.eof:
             if not data and unpacker.needs_input and not (data := next(raw, b"")):
                 raise truncated(f"its {kind} stream ends early")
@@ -143,9 +177,9 @@ def _next_stream(rest: bytes, raw: Iterator[bytes], kind: str) -> bytes:
     data = rest.lstrip(b"\0")
     while not data and (more := next(raw, b"")):
         data = more.lstrip(b"\0")
-    while data and len(data) < len(MAGICS[kind]) and (more := next(raw, b"")):
+    while data and len(data) < _MAGIC_BYTES and (more := next(raw, b"")):
         data += more
-    if data and not data.startswith(MAGICS[kind]):
+    if data and not _MAGICS[kind].match(data):
         raise damaged(f"other bytes follow its {kind} stream")
     return data
 

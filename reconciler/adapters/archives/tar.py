@@ -18,7 +18,7 @@ from reconciler.adapters.archives.limits import (
     unsafe,
     unsupported,
 )
-from reconciler.adapters.archives.streams import MAGICS, Feed, pieces
+from reconciler.adapters.archives.streams import Feed, compressed_as, pieces
 from reconciler.adapters.archives.tree import Tree, staging
 from reconciler.core.errors import Failure
 from reconciler.core.names import quote
@@ -61,23 +61,18 @@ def is_tar_block(block: bytes) -> bool:
 def compression(path: str) -> str:
     """gz, bz2, xz, zst by magic; empty for none of them."""
     with open(path, "rb") as file:  # noqa: PTH123 -- paths are text throughout the adapters
-        head = file.read(8)
-    return next((kind for kind, magic in MAGICS.items() if head.startswith(magic)), "")
+        return compressed_as(file.read(10))
 
 
 def first_block(path: str, kind: str) -> bytes:
-    """The first 512 bytes that the file unpacks to; fewer or none where it does not.
+    """The first 512 bytes that the file unpacks to; fewer where it ends before.
 
     Raises:
-        Failure: permanent ``zstd_missing``.
+        Failure: as :func:`reconciler.adapters.archives.streams.pieces`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return Feed(pieces(descriptor, kind)).exactly(BLOCK)
-    except Failure as failure:
-        if failure.reason == "zstd_missing":
-            raise
-        return b""
     finally:
         os.close(descriptor)
 
@@ -95,7 +90,7 @@ class TarExtractor:
         try:
             return is_tar_block(first_block(path, kind)) or (is_named and not _is_zip(path))
         except Failure:
-            return is_named or kind == "zst"
+            return True  # what it holds cannot be told: the unpacking says why
 
     def measure(self, path: str) -> int | None:
         """Bytes the members of a plain tar will take on disk; None for a compressed or broken one."""
@@ -146,6 +141,10 @@ def _unpack(feed: Feed, tree: Tree) -> None:
         pending = _Pending()
     if pending.has_any:
         raise damaged("an extended header belongs to no member")
+    while (block := feed.exactly(BLOCK)) == bytes(BLOCK):
+        tree.check_cancel()
+    if is_tar_block(block):
+        raise damaged("a second archive stands behind its end")
     while feed.some(1 << 20):  # the rest is padding, but the stream's own checksum stands at its end
         tree.check_cancel()
 

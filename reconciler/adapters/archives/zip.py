@@ -123,8 +123,9 @@ def _copy(descriptor: int, entry: Entry, outlet: Outlet, tree: Tree) -> None:
 
 
 def _read(descriptor: int, entry: Entry, offset: int, count: int) -> bytes:
-    data = os.pread(descriptor, min(count, entry.packed_bytes - offset), entry.start + offset)
-    if count and not data:
+    wanted = min(count, entry.packed_bytes - offset)
+    data = os.pread(descriptor, wanted, entry.start + offset)
+    if wanted and not data:
         raise truncated(f"member {quote(entry.name)} ends early")
     return data
 
@@ -136,18 +137,16 @@ def _inflate(descriptor: int, entry: Entry) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     offset = 0
     while not inflater.eof:
-        if offset >= entry.packed_bytes:
+        data = inflater.unconsumed_tail or _read(descriptor, entry, offset, _READ_BYTES)
+        offset += 0 if inflater.unconsumed_tail else len(data)
+        try:
+            piece = inflater.decompress(data, _PIECE_BYTES)
+        except zlib.error:
+            raise damaged(f"member {quote(entry.name)} cannot be inflated") from None
+        if piece:
+            yield piece
+        elif not data and not inflater.eof:  # it may still owe bytes after the last input, as a long match does
             raise damaged(f"member {quote(entry.name)} ends early")
-        data = _read(descriptor, entry, offset, _READ_BYTES)
-        offset += len(data)
-        while data and not inflater.eof:
-            try:
-                piece = inflater.decompress(data, _PIECE_BYTES)
-            except zlib.error:
-                raise damaged(f"member {quote(entry.name)} cannot be inflated") from None
-            data = inflater.unconsumed_tail
-            if piece:
-                yield piece
     if inflater.unused_data or offset != entry.packed_bytes:
         raise damaged(f"member {quote(entry.name)} is followed by bytes of nobody")
 

@@ -19,7 +19,8 @@ executorch, pte                       ExecuTorch
 pytorch                               PyTorch or another pickle, and ``allowUnsafe: true``
 ====================================  ==================================================================
 
-A pickle anywhere in the content is refused under every word unless the model says ``allowUnsafe: true``.
+A pickle anywhere in the content is refused under every word unless the model says ``allowUnsafe: true``; so is content
+that cannot be searched for one within bounds (lz4). Of a compressed tar that is not extracted 32 MiB are searched.
 """
 
 import os
@@ -48,7 +49,7 @@ from reconciler.adapters.formats import (
     unsafe,
 )
 from reconciler.adapters.formats.reader import HeaderReader
-from reconciler.adapters.formats.window import Window
+from reconciler.adapters.formats.window import Budget, Window
 from reconciler.core.errors import Failure, permanent, refused, transient
 from reconciler.core.ports import FormatReader, FormatReport
 
@@ -84,18 +85,20 @@ DECLARED: dict[str, frozenset[str]] = {
     "pytorch": frozenset({"pytorch", "pickle"}),
 }
 
-_CACHE_ENTRIES = 100
+_CACHE_ENTRIES = 1000
+_WHOLE_BYTES = 1 << 20  # a smaller file is read at once: its readers take dozens of looks
 _CACHE_S = 3600.0
 _cache: OrderedDict[tuple[object, ...], tuple[float, FormatReport]] = OrderedDict()
 _Pairs = Sequence[tuple[str, str]]
 
 
-def inspect(path: str, readers: Sequence[FormatReader] = BUILTIN) -> FormatReport:
+def inspect(path: str, readers: Sequence[FormatReader] = BUILTIN, content: memoryview | None = None) -> FormatReport:
     """What a file or folder is.
 
     Args:
         path: absolute path of a regular file, or of a folder, whose files are then read as one model.
         readers: tried in order, the first that knows the content wins; so the newest registration stands first.
+        content: the file's bytes, where they are in memory anyway; ours then read it from there.
 
     Raises:
         Failure: transient ``unreadable``, for the file system only; never for what the file holds.
@@ -110,7 +113,10 @@ def inspect(path: str, readers: Sequence[FormatReader] = BUILTIN) -> FormatRepor
         known = _cache.get(key)
         if known and time.monotonic() - known[0] < _CACHE_S:
             return known[1]
-        report = _look(path, status.st_size, readers)
+        if content is not None and len(content) == status.st_size:
+            report = _look(path, Window.of_memory(content), readers)
+        else:
+            report = _look_into(path, status.st_size, readers)
     except OSError as error:
         raise _unreadable(path, error) from error
     _cache[key] = (time.monotonic(), report)
@@ -121,7 +127,8 @@ def inspect(path: str, readers: Sequence[FormatReader] = BUILTIN) -> FormatRepor
 
 def read_folder(files: _Pairs, readers: Sequence[FormatReader] = BUILTIN) -> FormatReport:
     """What a model of several files is: (relative path, absolute path) of each, the primary first where known."""
-    return folder.combine(files, {path: inspect(place, readers) for path, place in files})
+    reports = {path: inspect(place, readers) for path, place in files}
+    return folder.combine(files, reports, folder.references(files, reports))
 
 
 def check(
@@ -131,6 +138,7 @@ def check(
     allow_unsafe: bool = False,
     is_whole: bool | None = None,
     readers: Sequence[FormatReader] = BUILTIN,
+    content: memoryview | None = None,
 ) -> FormatReport:
     """The report of a model that may be placed.
 
@@ -141,25 +149,29 @@ def check(
         is_whole: whether these are all files of the model, so that one that another names (a shard, external data) is
             missing where it is not among them. None: yes, unless it is a single file, which may be looked at alone.
         readers: as for :func:`inspect`.
+        content: as for :func:`inspect`, of a single file.
 
     Raises:
         Failure: permanent ``wrong_format`` or ``model_incomplete``; refused ``unsafe_pickle``.
     """
     pairs = _pairs(files)
-    reports = {path: inspect(place, readers) for path, place in pairs}
+    content = content if len(pairs) == 1 else None
+    reports = {path: inspect(place, readers, content) for path, place in pairs}
     must_be_whole = len(pairs) > 1 if is_whole is None else is_whole
-    whole = folder.combine(pairs, reports, is_whole=must_be_whole)
+    asked = folder.references(pairs, reports)
+    whole = folder.combine(pairs, reports, asked, is_whole=must_be_whole)
     if len(pairs) == 1:  # a lone tokenizer is a tokenizer, not a folder
         whole = replace(whole, format=reports[pairs[0][0]].format)
     _match(declared, whole, reports, pairs)
     bad = next((path for path, one in reports.items() if one.is_unsafe), "")
     if bad and not allow_unsafe:
+        unseen = (text for _, text in reports[bad].warnings if text.startswith(unsafe.UNSEEN))
         raise refused(
             "unsafe_pickle",
-            f"{bad} holds a pickle, which runs code when it is loaded",
+            f"{bad} {next(unseen, 'holds a pickle, which runs code when it is loaded')}",
             hint="use a safetensors version of the model, or set allowUnsafe: true where you trust its origin",
         )
-    absent = folder.missing(pairs, reports) if must_be_whole else []
+    absent = folder.missing(pairs, asked) if must_be_whole else []
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         raise permanent(
@@ -202,21 +214,30 @@ def _walk(path: str) -> list[tuple[str, str]]:
     return found
 
 
-def _look(path: str, size: int, readers: Sequence[FormatReader]) -> FormatReport:
+def _look_into(path: str, size: int, readers: Sequence[FormatReader]) -> FormatReport:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        report: FormatReport | None = None
-        window = Window.of_file(descriptor, size)  # one budget for all readers: a file cannot spend it once for each
-        for reader in readers:
-            report = reader.look(window) if isinstance(reader, HeaderReader) else reader.read(path, size)
-            if report is not None:
-                break
-        report = report or FormatReport("unknown")
-        if not report.is_unsafe and unsafe.holds_pickle(Window.of_file(descriptor, size)):
-            report = replace(report, is_unsafe=True)
-        return report
+        if size > _WHOLE_BYTES:
+            window = Window.of_file(descriptor, size)
+        else:
+            window = replace(Window.of_bytes(os.pread(descriptor, size, 0)), size=size)
+        return _look(path, window, readers)
     finally:
         os.close(descriptor)
+
+
+def _look(path: str, window: Window, readers: Sequence[FormatReader]) -> FormatReport:
+    """What the first reader says; they share one budget, so that a file cannot spend it once for each."""
+    report: FormatReport | None = None
+    for reader in readers:
+        report = reader.look(window) if isinstance(reader, HeaderReader) else reader.read(path, window.size)
+        if report is not None:
+            break
+    report = report or FormatReport("unknown")
+    if not report.is_unsafe and (danger := unsafe.danger(replace(window, budget=Budget()))):
+        unseen = (("warning", danger),) if danger.startswith(unsafe.UNSEEN) else ()
+        report = replace(report, is_unsafe=True, warnings=(*report.warnings, *unseen))
+    return report
 
 
 def _appearance(pairs: _Pairs) -> str:

@@ -5,8 +5,9 @@ Layout: ``GGUF``, version u32, tensor count u64, key count u64, the keys, the te
 bytes); :func:`_skip_strings` walks it with one regular expression per 1,024 strings, which is what keeps a 40 GB
 model's header within 50 ms.
 
-Checked: counts against the file's size, key types, nesting of arrays, alignment, every tensor's range (inside the
-file, aligned, not overlapping another).
+A header longer than the budget is told by a warning, with the keys read so far (the vocabulary stands behind those that
+describe the model). Checked: counts against the file's size, key types, nesting of arrays, alignment, every tensor's
+range (inside the file, aligned, not overlapping another).
 """
 
 import functools
@@ -14,8 +15,9 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from reconciler.adapters.formats.peft import scale_of
 from reconciler.adapters.formats.reader import Fact, Facts, HeaderReader, report
-from reconciler.adapters.formats.window import Cursor, Lie, Window
+from reconciler.adapters.formats.window import Cursor, Lie, TooLong, Window
 from reconciler.core.ports import FormatReport
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -23,6 +25,8 @@ _STRING, _ARRAY = 8, 9
 _BATCHES = ((1024, 20), (64, 2))  # strings at once, and what they cost in steps
 _ONE_BY_ONE = 64
 _MAX_TEXT_BYTES = 1 << 20
+_MAX_ALPHA = 1e6
+_REPOSITORY = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?")
 _MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # name length, number of dimensions, type, offset
 _MIN_KEY_BYTES = 8 + 4 + 1
 
@@ -35,6 +39,7 @@ TENSOR_TYPES = {
     20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
     24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
     29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18),
 }  # fmt: skip
 # general.file_type: llama.cpp's llama_ftype.
 FILE_TYPES = {
@@ -42,6 +47,7 @@ FILE_TYPES = {
     12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS",
     20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M",
     28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE",
+    39: "NVFP4", 40: "Q1_0",
 }  # fmt: skip
 
 
@@ -53,6 +59,7 @@ class _Tensors:
     weights: dict[str, int] = field(default_factory=dict)  # by type
     spans: list[tuple[int, int]] = field(default_factory=list)
     unknown: int = 0
+    ranks: set[int] = field(default_factory=set)  # of a LoRA adapter: the inner length of its pairs
 
     @property
     def majority(self) -> str:
@@ -70,11 +77,20 @@ def _describe(window: Window) -> FormatReport:
     tensor_count, key_count = cursor.number("u64"), cursor.number("u64")
     if tensor_count * _MIN_TENSOR_BYTES + key_count * _MIN_KEY_BYTES > cursor.left:
         raise Lie(f"{tensor_count} tensors and {key_count} keys do not fit into {window.size} bytes")
-    keys = dict(_key(cursor) for _ in range(key_count))
-    if len(keys) != key_count:
-        raise Lie("a key stands twice")
-    tensors = _table(cursor, tensor_count, _alignment(keys))
-    notes = (("warning", f"{tensors.unknown} tensors of a type newer than this reader"),) if tensors.unknown else ()
+    keys: dict[str, Fact | None] = {}
+    tensors = _Tensors()
+    notes: tuple[tuple[str, str], ...] = ()
+    try:
+        for _ in range(key_count):
+            name, value = _key(cursor)
+            if name in keys:
+                raise Lie("a key stands twice")
+            keys[name] = value
+        tensors = _table(cursor, tensor_count, _alignment(keys))
+    except TooLong as limit:
+        notes = (("warning", str(limit)),)
+    if tensors.unknown:
+        notes = (("warning", f"{tensors.unknown} tensors of a type newer than this reader"),)
     return report("gguf", _facts(keys, tensors, version, is_big=is_big), warnings=notes)
 
 
@@ -182,8 +198,11 @@ def _table(cursor: Cursor, count: int, alignment: int) -> _Tensors:
     tensors, names = _Tensors(), set()
     for _ in range(count):
         cursor.window.budget.step()
-        names.add(_text(cursor, 1024))
-        _tensor(cursor, tensors, alignment)
+        name = _text(cursor, 1024)
+        names.add(name)
+        shape = _tensor(cursor, tensors, alignment)
+        if shape and name.endswith(".lora_b"):
+            tensors.ranks.add(shape[0])
     if len(names) != count:
         raise Lie("a tensor's name stands twice")
     data = -(-cursor.offset // alignment) * alignment
@@ -197,7 +216,7 @@ def _table(cursor: Cursor, count: int, alignment: int) -> _Tensors:
     return tensors
 
 
-def _tensor(cursor: Cursor, tensors: _Tensors, alignment: int) -> None:
+def _tensor(cursor: Cursor, tensors: _Tensors, alignment: int) -> list[int]:
     dimensions = cursor.number("u32")
     if dimensions > 4:
         raise Lie(f"a tensor of {dimensions} dimensions stands at {cursor.offset}")
@@ -211,13 +230,14 @@ def _tensor(cursor: Cursor, tensors: _Tensors, alignment: int) -> None:
     if kind not in TENSOR_TYPES:
         tensors.unknown += 1
         tensors.spans.append((offset, 0))
-        return
+        return shape
     word, block, block_bytes = TENSOR_TYPES[kind]
     if shape and shape[0] % block:
         raise Lie(f"a row of {shape[0]} weights is not made of {word} blocks of {block}")
     tensors.parameters += weights
     tensors.weights[word] = tensors.weights.get(word, 0) + weights
     tensors.spans.append((offset, weights // block * block_bytes))
+    return shape
 
 
 def _facts(keys: dict[str, Fact | None], tensors: _Tensors, version: int, *, is_big: bool) -> Facts:
@@ -233,8 +253,27 @@ def _facts(keys: dict[str, Fact | None], tensors: _Tensors, version: int, *, is_
         facts["parameters"] = tensors.parameters
     for key, word in (("general.name", "name"), ("general.license", "license"), ("general.type", "type")):
         facts[word] = keys.get(key) or ""
+    if facts["type"] == "adapter":
+        facts |= _adapter(keys, tensors)
     if is_big:
         facts["byteOrder"] = "big"
+    return facts
+
+
+def _adapter(keys: dict[str, Fact | None], tensors: _Tensors) -> Facts:
+    """What llama.cpp's ``llama-adapter.cpp`` goes by: strength alpha / rank; without alpha, 1."""
+    facts: Facts = {"adapter": keys.get("adapter.type") or ""}
+    alpha = keys.get("adapter.lora.alpha")
+    rank = max(tensors.ranks, default=0)
+    if rank:
+        facts["rank"] = rank
+    if isinstance(alpha, int | float) and 0 <= alpha <= _MAX_ALPHA:
+        facts["alpha"] = alpha
+        if len(tensors.ranks) == 1 and rank:
+            facts["scale"] = scale_of(alpha, rank) if alpha else 1.0
+    url, name = keys.get("general.base_model.0.repo_url"), keys.get("general.base_model.0.name")
+    match = _REPOSITORY.fullmatch(url) if isinstance(url, str) else None
+    facts["baseModel"] = match[1] if match else name if isinstance(name, str) else ""
     return facts
 
 

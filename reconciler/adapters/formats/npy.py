@@ -1,7 +1,8 @@
 """NumPy: ``.npy`` arrays and ``.npz`` (a zip of them). An array of objects is a pickle (numpy ``format.py``).
 
 A ``.npy`` is a magic, a version, a header length and the header: a Python literal of descr, fortran_order and shape.
-It is not evaluated; the texts in it are looked at one by one, and one that names an object type is enough.
+It is not evaluated: it must be made of the few kinds of tokens that NumPy writes (no escape, no text beside a text, no
+comment), and one text that names an object type is enough to count as a pickle.
 """
 
 import re
@@ -13,8 +14,9 @@ from reconciler.core.ports import FormatReport
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 64 << 10
-_TEXT = re.compile(rb"""(['"])(.{0,200}?)\1""", re.DOTALL)
-_OBJECT = re.compile(rb"(^|,)\s*(\(?[\d, ]*\)?)?[|<>=]?(O\d*|object\w*)\s*(,|$)")
+_TEXT = re.compile(rb"""'[^'\\\n]*+'|"[^"\\\n]*+\"""")
+_TOKENS = re.compile(rb"(?:[\s{}()\[\],:]++|\d++L?|True|False|(?:" + _TEXT.pattern + rb""")(?!\s*+['"]))*+""")
+_OBJECT = re.compile(rb"(?<![A-Za-z_])(O\d*+|object\w*+)\s*+[,'\"]", re.IGNORECASE)
 _DESCR = re.compile(rb"""['"]descr['"]\s*:\s*['"]([^'"]{1,40})['"]""")
 _SHAPE = re.compile(rb"""['"]shape['"]\s*:\s*\(([\d, L]{0,400})\)""")
 
@@ -37,7 +39,7 @@ def has_objects(window: Window) -> bool:
         header = _header(window)
     except Lie:
         return True
-    return any(_OBJECT.search(match[2]) for match in _TEXT.finditer(header))
+    return not _TOKENS.fullmatch(header) or any(_OBJECT.search(text) for text in _TEXT.findall(header))
 
 
 def _claims(window: Window) -> bool:
@@ -60,12 +62,12 @@ def _describe(window: Window) -> FormatReport:
 def _claims_npz(window: Window) -> bool:
     if window.peek(0, 4) != b"PK\3\4":
         return False
-    found = zips.members(window)
-    return bool(found) and all(member.name.endswith(b".npy") for member in found or ())
+    found = zips.names(window)
+    return bool(found) and all(name.endswith(b".npy") for name in found)
 
 
 def _describe_npz(window: Window) -> FormatReport:
-    return report("npz", {"arrays": len(zips.members(window) or ())})
+    return report("npz", {"arrays": len(zips.sound(window))})
 
 
 READER = HeaderReader("npy", _claims, _describe)

@@ -3,9 +3,12 @@
 Claimed: the known fields have their own wire types, ``ir_version`` is a plausible number, and producer, opset or graph
 stand beside it. Read: producer, opset, graph name, and of every initializer its shape and type (never its data). A
 reference to external data that is absolute or leaves the model's folder is an error: it would make the loader open a
-file of the attacker's choice.
+file of the attacker's choice. Such references also stand in sparse initializers and in the attributes of nodes; only
+those that hold the word itself are walked. What is too long to be walked is a warning.
 """
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.adapters.formats.protobuf import SPAN, VARINT, Field, fields
@@ -33,6 +36,22 @@ _DTYPES = {
     12: "U32", 13: "U64", 14: "C64", 15: "C128", 16: "BF16", 17: "F8_E4M3", 18: "F8_E4M3FNUZ", 19: "F8_E5M2",
     20: "F8_E5M2FNUZ", 21: "U4", 22: "I4", 23: "F4", 24: "F8_E8M0",
 }  # fmt: skip
+# Which fields of a message hold messages that may lead to a tensor (onnx.proto3): field number: kind.
+_LOCATION = 13  # TensorProto.external_data
+_Parts = Mapping[int, str]
+_TENSOR_PARTS: _Parts = {}
+_PARTS: dict[str, _Parts] = {
+    "model": {7: "counted graph", 20: "training", 25: "function"},
+    "counted graph": {1: "node", 15: "sparse"},  # its initializers were looked at while they were counted
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": _TENSOR_PARTS,
+}
+_MAX_SEARCHED_BYTES = 1 << 20
 _MAX_EXTERNAL = 64
 _MAX_GRAPH_STEPS = 20_000
 
@@ -69,33 +88,50 @@ def _describe(window: Window) -> FormatReport:
     facts: Facts = {}
     weights: dict[str, int] = {}
     external: set[str] = set()
-    notes: tuple[tuple[str, str], ...] = ()
-    for field in fields(window):
-        match field.number:
-            case 1:
-                facts["irVersion"] = field.value
-            case 2:
-                facts["producer"] = field.text(window, 200)
-            case 8:
-                _opset(window, field, facts)
-            case 14:
-                _note(window, field, facts)
-            case 7:
-                try:
+    notes: list[tuple[str, str]] = []
+    try:
+        for field in fields(window):
+            if field.number == 7:
+                with _or_note(notes, "its graph is too long to be counted"):
                     counted = replace(window, budget=Budget(steps_left=_MAX_GRAPH_STEPS))
                     _graph(counted, field, facts, weights, external)
-                except TooLong:
-                    notes = (("warning", "its graph is too long to be counted"),)
-            case _:
-                pass
-    if "irVersion" not in facts or not {"opset", "graph"} & facts.keys():
+            else:
+                _property(window, field, facts)
+    except TooLong:
+        notes.append(("warning", "its properties are too many to be read"))
+    with _or_note(notes, "it is too long to be searched for external data"):
+        _hidden(replace(window, budget=Budget()), Field(0, SPAN, size=window.size), _PARTS["model"], external)
+    if not notes and ("irVersion" not in facts or not {"opset", "graph"} & facts.keys()):
         raise Lie("it has neither graph nor opset")
     if weights and not notes:
         facts["parameters"] = sum(weights.values())
         facts["dtype"] = max(weights, key=lambda word: (weights[word], word))
     if external:
         facts["externalData"] = "\n".join(sorted(external))
-    return report("onnx", facts, warnings=notes)
+    return report("onnx", facts, warnings=tuple(notes))
+
+
+@contextlib.contextmanager
+def _or_note(notes: list[tuple[str, str]], text: str) -> Iterator[None]:
+    """What is too long to be walked is told, not refused."""
+    try:
+        yield
+    except TooLong:
+        notes.append(("warning", text))
+
+
+def _property(window: Window, field: Field, facts: Facts) -> None:
+    match field.number:
+        case 1:
+            facts["irVersion"] = field.value
+        case 2:
+            facts["producer"] = field.text(window, 200)
+        case 8:
+            _opset(window, field, facts)
+        case 14:
+            _note(window, field, facts)
+        case _:
+            pass
 
 
 def _opset(window: Window, span: Field, facts: Facts) -> None:
@@ -141,6 +177,21 @@ def _initializer(window: Window, span: Field, weights: dict[str, int], external:
         elif field.number == 13:
             _external(window, field, external)
     weights[dtype] = weights.get(dtype, 0) + count
+
+
+def _hidden(window: Window, span: Field, parts: _Parts, external: set[str]) -> None:
+    """External data of the tensors that stand somewhere below a message."""
+    for field in fields(window, span.offset, span.size):
+        if field.number == _LOCATION and parts is _TENSOR_PARTS:
+            _external(window, field, external)
+        inner = parts.get(field.number)
+        if inner is not None and field.wire == SPAN and _mentions_location(window, field):
+            _hidden(window, field, _PARTS[inner], external)
+
+
+def _mentions_location(window: Window, span: Field) -> bool:
+    """Whether the word stands in it; a long message is taken to hold it, since walking it steps over its data."""
+    return span.size > _MAX_SEARCHED_BYTES or b"location" in window.at(span.offset, span.size)
 
 
 def _dimensions(window: Window, field: Field) -> list[int]:

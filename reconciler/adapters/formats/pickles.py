@@ -9,6 +9,8 @@ after a few opcodes. The verdict:
 - without PROTO (protocol 0 and 1, or stripped): a pickle where an import by plausible identifiers is followed by a
   call, where STOP is reached with an import behind it, or where STOP is the file's last byte.
 
+A loader may take several pickles one behind another (the legacy ``torch.save`` does), so the walk goes on after STOP.
+An argument is stepped over to its end however long it is; what passes the budget raises TooLong.
 Text, weights and other formats fall out at once; ``tests/adapters/formats`` measures that.
 """
 
@@ -20,8 +22,10 @@ from reconciler.adapters.formats.window import Lie, Window
 
 MAX_OPCODES = 20_000
 _PLENTY = 200  # so many valid opcodes in a row are no chance
-_MAX_LINE_BYTES = 64 << 10
+_MAX_TEXT_BYTES = 64 << 10
 _IDENTIFIER = re.compile(rb"[A-Za-z_]\w*(\.\w+|\.<locals>)*")
+_ANY, _QUOTE, _DIGIT = re.compile(b""), re.compile(rb"""['"]"""), re.compile(rb"[\s\d+-]")
+_FIRST = {"STRING": _QUOTE, **dict.fromkeys(("INT", "LONG", "GET", "PUT"), _DIGIT)}  # how such a line must begin
 _IMPORTS = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
 _CALLS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"})
 
@@ -73,23 +77,30 @@ class Walk:
     marks: list[int] = field(default_factory=list)
 
 
-def holds_pickle(window: Window, *, is_cut: bool = False) -> bool:
-    """Whether a pickle starts at the window's first byte; ``is_cut`` where the window shows only the beginning."""
-    head = window.peek(0, 2)
-    if len(head) < 2 or head[0] not in _opcodes():
-        return False
-    has_protocol = head[0] == 0x80 and head[1] <= 5
-    walk = _walk(window)
-    if has_protocol:
-        is_long = walk.opcodes >= _PLENTY or (is_cut and walk.end == "short" and walk.opcodes > 1)
-        return walk.end in {"stop", "budget"} or walk.has_import or walk.has_call or is_long
+def holds_pickle(window: Window) -> bool:
+    """Whether a pickle starts at the window's first byte, or right behind what looks like harmless ones."""
+    walk = Walk(end="stop")
+    while walk.end == "stop":
+        head = window.peek(walk.offset, 2)
+        if len(head) < 2 or head[0] not in _opcodes():
+            return False
+        walk = _walk(window, walk.offset)
+        if _is_pickle(window, head, walk):
+            return True
+    return False
+
+
+def _is_pickle(window: Window, head: bytes, walk: Walk) -> bool:
+    if head[0] == 0x80 and head[1] <= 5:
+        return walk.end in {"stop", "budget"} or walk.has_import or walk.has_call or walk.opcodes >= _PLENTY
     if walk.has_import and (walk.has_call or walk.end in {"stop", "budget"}):
         return True
-    return walk.end == "budget" or (walk.end == "stop" and walk.offset == window.size and walk.opcodes > 1)
+    is_last = walk.end == "stop" and not window.peek(walk.offset, 1)
+    return walk.end == "budget" or (is_last and walk.opcodes > 1)
 
 
-def _walk(window: Window) -> Walk:
-    table, walk = _opcodes(), Walk()
+def _walk(window: Window, offset: int) -> Walk:
+    table, walk = _opcodes(), Walk(offset=offset)
     while walk.opcodes < MAX_OPCODES:
         window.budget.step()
         chunk = window.peek(walk.offset, 1)
@@ -126,23 +137,23 @@ def _argument(window: Window, offset: int, opcode: _Opcode) -> int:
         if size > window.size - offset - count:
             raise Lie("short")
         return count + size
-    first = _line(window, offset)
+    text, length = _line(window, offset)
     if width == -1:
-        return len(first) + 1
-    second = _line(window, offset + len(first) + 1)
-    if not (_IDENTIFIER.fullmatch(first) and _IDENTIFIER.fullmatch(second)):
-        return -1
-    return len(first) + len(second) + 2
+        return length if _FIRST.get(opcode.name, _ANY).match(text) else -1
+    second, more = _line(window, offset + length)
+    return length + more if _IDENTIFIER.fullmatch(text) and _IDENTIFIER.fullmatch(second) else -1
 
 
-def _line(window: Window, offset: int) -> bytes:
-    for reach in (128, 4096, _MAX_LINE_BYTES):
-        data = window.peek(offset, reach)
+def _line(window: Window, offset: int) -> tuple[bytes, int]:
+    """A line's text (of a very long one its beginning), and its length with the newline; Lie where it never ends."""
+    text, at, reach = b"", offset, 128
+    while data := window.peek(at, reach):
         end = data.find(b"\n")
+        if len(text) < _MAX_TEXT_BYTES:
+            text += data if end < 0 else data[:end]
         if end >= 0:
-            return data[:end]
-        if len(data) < reach:
-            break
+            return text, at + end + 1 - offset
+        at, reach = at + len(data), min(reach * 32, 1 << 20)
     raise Lie("short")
 
 

@@ -16,7 +16,7 @@ _LEGACY = bytes.fromhex("6cfc9c46f9206aa85019")
 
 def _claims(window: Window) -> bool:
     if window.peek(0, 4) == b"PK\3\4":
-        names = [member.name for member in zips.members(window) or ()]
+        names = zips.names(window)
         return any(name == b"data.pkl" or name.endswith((b"/data.pkl", b"/constants.pkl")) for name in names)
     return _LEGACY in window.peek(0, 16)
 
@@ -24,7 +24,7 @@ def _claims(window: Window) -> bool:
 def _describe(window: Window) -> FormatReport:
     facts: Facts = {"container": "legacy"}
     if window.peek(0, 2) == b"PK":
-        names = [member.name for member in zips.members(window) or ()]
+        names = [member.name for member in zips.sound(window)]
         facts = {"container": "zip", "tensors": sum(b"/data/" in name for name in names)}
         if any(b"/code/" in name for name in names):
             facts["architecture"] = "torchscript"

@@ -1,7 +1,8 @@
 """What all built-in format readers are: a claim on the content, then a strict look at the header.
 
 ``claims`` says whether the content is of this format at all; a lie there means "no". ``describe`` reads the header; a
-lie there means "yes, and it is broken", which becomes an error in the report. Nothing that a file holds raises.
+lie there means "yes, and it is broken", which becomes an error in the report; what is too long to be checked is no
+proven lie and becomes a warning. Nothing that a file holds raises.
 """
 
 import os
@@ -9,7 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconciler.adapters.formats.window import Lie, Window
+from reconciler.adapters.formats.window import Lie, TooLong, Window
 from reconciler.core.ports import FormatReport
 
 Fact = str | int | float | bool
@@ -41,6 +42,8 @@ class HeaderReader:
             return None
         try:
             return self.describe(window)
+        except TooLong as limit:
+            return FormatReport(self.name, warnings=(("warning", str(limit)),))
         except _BROKEN as lie:
             text = str(lie) if isinstance(lie, Lie) else f"its header cannot be read ({type(lie).__name__})"
             return FormatReport(self.name, errors=(text,))

@@ -70,6 +70,11 @@ class Window:
         """Over bytes in memory."""
         return cls(lambda offset, count: data[offset : offset + count], len(data), budget or Budget())
 
+    @classmethod
+    def of_memory(cls, data: memoryview) -> "Window":
+        """Over bytes that are somebody else's; only what is looked at is copied."""
+        return cls(lambda offset, count: bytes(data[offset : offset + count]), len(data))
+
     def part(self, offset: int, size: int) -> "Window":
         """A span of this one, paid from the same budget; raises Lie where it does not lie inside."""
         if offset < 0 or size < 0 or offset + size > self.size:

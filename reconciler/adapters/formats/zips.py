@@ -1,19 +1,24 @@
 """The member list of a zip, read within bounds: enough to look for pickles, not to extract.
 
 Model files are zips too: PyTorch's ``.pt``, NumPy's ``.npz``, Keras 3. The central directory is found from the end, as
-every loader finds it, so that bytes before the zip hide nothing.
+every loader finds it, so that bytes before the zip hide nothing. Where the comment or what follows holds the mark of a
+directory, too, loaders differ in which they take: :func:`directories` gives them all.
 """
 
+import re
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from reconciler.adapters.formats.packed import inflated
 from reconciler.adapters.formats.window import Lie, TooLong, Window
 
 MAX_DIRECTORY_BYTES = 8 << 20
 MAX_MEMBERS = 20_000
+_MAX_DIRECTORIES = 8
 _TAIL_BYTES = 65_536 + 22
+_HEADERS_BYTES = 4 << 20
 _END = struct.Struct("<4s4H2LH")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -35,53 +40,117 @@ def members(window: Window) -> list[ZipMember] | None:
     Raises:
         Lie: there is one, and its directory is broken or longer than what is checked.
     """
+    return next(directories(window), None)
+
+
+def sound(window: Window) -> list[ZipMember]:
+    """The members of what is known to be a zip; raises Lie where its directory is gone."""
+    if (found := members(window)) is None:
+        raise Lie("its zip directory is not there")
+    return found
+
+
+def names(window: Window) -> list[bytes]:
+    """The members' names; where a zip has lost its directory, those in the headers of its first 4 MiB."""
+    found = members(window)
+    return header_names(window) if found is None else [member.name for member in found]
+
+
+def header_names(window: Window) -> list[bytes]:
+    """Names in the members' own headers, of the first 4 MiB of a zip."""
+    data = window.peek(0, _HEADERS_BYTES) if window.peek(0, 4) == b"PK\3\4" else b""
+    headers = re.finditer(rb"PK\x03\x04.{22}(..)..", data, re.DOTALL)
+    return [data[head.end() : head.end() + int.from_bytes(head[1], "little")] for head in headers]
+
+
+def directories(window: Window) -> Iterator[list[ZipMember]]:
+    """The members of everything that could be taken for the zip's directory, from the end.
+
+    Raises:
+        Lie: there is one, and none that is sound.
+        TooLong: one cannot be checked within bounds, or there are too many of them.
+    """
     tail_at = max(0, window.size - _TAIL_BYTES)
     tail = window.peek(tail_at, _TAIL_BYTES)
-    found = tail.rfind(b"PK\5\6")
-    if found < 0 or len(tail) - found < _END.size:
-        return None
-    _, _, _, _, count, size, offset, _ = _END.unpack_from(tail, found)
-    end = tail_at + found
-    if count == 0xFFFF or 0xFFFF_FFFF in {size, offset}:
-        count, size, offset, end = _end64(window, end, (count, size, offset))
-    shift = end - size - offset  # bytes that stand before the zip
-    if shift < 0 or size > MAX_DIRECTORY_BYTES or count > MAX_MEMBERS:
-        if size <= end and window.peek(end - size, 4) != b"PK\1\2":
-            return None  # chance bytes in another kind of file
-        if shift < 0:
-            raise Lie("its zip directory lies outside the file")
-        raise TooLong(f"its zip directory of {count} members is longer than what is checked")
-    data = window.at(end - size, size)
-    if size and not data.startswith(b"PK\1\2"):
-        return None
-    return list(_entries(data, shift))
+    at, broken = len(tail), None
+    seen: set[_Place] = set()
+    count = 0
+    while (at := tail.rfind(b"PK\5\6", 0, at)) >= 0:
+        window.budget.step()
+        for place in _places(window, tail_at + at, tail[at : at + _END.size]):
+            if place in seen:
+                continue
+            seen.add(place)
+            try:
+                found = _directory(window, place)
+            except TooLong:
+                raise
+            except Lie as lie:
+                broken = broken or lie
+                continue
+            count += 1
+            if count > _MAX_DIRECTORIES:
+                raise TooLong("it has more zip directories than are checked")
+            yield found
+    if broken and not count:
+        raise broken
 
 
-def _end64(window: Window, end: int, plain: tuple[int, int, int]) -> tuple[int, int, int, int]:
+class _Place(NamedTuple):
+    """Where a directory may stand; ``shift`` is what its offsets are counted from."""
+
+    start: int
+    size: int
+    entries: int
+    shift: int
+
+
+def _places(window: Window, end: int, record: bytes) -> Iterator[_Place]:
+    """Where the end record at ``end``, or the zip64 record it may stand for, says that the directory is.
+
+    Loaders differ: Python counts back from the record, others take its offset; with zip64 some take the record that the
+    locator names, Python the one right before the locator.
+    """
+    if len(record) < _END.size:
+        return
+    _, _, _, _, count, size, offset, _ = _END.unpack(record)
+    told = [(count, size, offset, end), *_wide_records(window, end)]
+    for count, size, offset, behind in told:
+        for start, shift in ((behind - size, behind - size - offset), (offset, 0)):
+            if 0 <= start <= window.size - size and (not size or window.peek(start, 4) == b"PK\1\2"):
+                yield _Place(start, size, count, shift)
+
+
+def _wide_records(window: Window, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """(entries, size, offset, where it stands) of the zip64 records that the end record at ``end`` may stand for."""
     locator = window.peek(end - 20, 20) if end >= 20 else b""
-    if not locator.startswith(b"PK\6\7"):
-        return (*plain, end)
-    # The record stands before its locator; its own offset may be shifted by bytes before the zip.
-    at = int.from_bytes(locator[8:16], "little")
-    for place in (at, end - 20 - _END64.size):
-        if 0 <= place <= window.size - _END64.size:
-            record = _END64.unpack(window.at(place, _END64.size))
-            if record[0] == b"PK\6\6":
-                return record[7], record[8], record[9], place
-    raise Lie("its zip64 directory lies outside the file")
+    if locator.startswith(b"PK\6\7"):
+        for at in (end - 20 - _END64.size, int.from_bytes(locator[8:16], "little")):
+            if 0 <= at <= window.size - _END64.size and (wide := window.at(at, _END64.size)).startswith(b"PK\6\6"):
+                _, _, _, _, _, _, _, entries, size, offset = _END64.unpack(wide)
+                yield entries, size, offset, at
 
 
-def _entries(data: bytes, shift: int) -> Iterator[ZipMember]:
-    at = 0
+def _directory(window: Window, place: _Place) -> list[ZipMember]:
+    if place.size > MAX_DIRECTORY_BYTES or place.entries > MAX_MEMBERS:
+        raise TooLong(f"its zip directory of {place.entries} members is longer than what is checked")
+    return list(_entries(window.at(place.start, place.size), place.entries, place.shift))
+
+
+def _entries(data: bytes, count: int, shift: int) -> Iterator[ZipMember]:
+    at = found = 0
     while at + _ENTRY.size <= len(data):
         entry = _ENTRY.unpack_from(data, at)
         if entry[0] != b"PK\1\2":
-            raise Lie("its zip directory is broken")
+            if found < count:
+                raise Lie("its zip directory is broken")
+            return
         name_size, extra_size, comment_size = entry[10], entry[11], entry[12]
         name = data[at + _ENTRY.size : at + _ENTRY.size + name_size]
         extra = data[at + _ENTRY.size + name_size : at + _ENTRY.size + name_size + extra_size]
         packed, offset = _large(extra, entry[8], entry[9], entry[16])
         yield ZipMember(name, entry[4], packed, offset + shift)
+        found += 1
         at += _ENTRY.size + name_size + extra_size + comment_size
 
 
@@ -103,8 +172,8 @@ def _large(extra: bytes, packed: int, unpacked: int, offset: int) -> tuple[int, 
     return packed, offset
 
 
-def content(window: Window, member: ZipMember, limit: int) -> Window:
-    """A member's first ``limit`` bytes (all of a stored one), unpacked; raises Lie where it is not there.
+def content(window: Window, member: ZipMember) -> Window:
+    """What a member holds; raises Lie where it is not there.
 
     Stored and deflated only, which is all that frameworks write; of other methods nothing can be said (TooLong).
     """
@@ -112,14 +181,7 @@ def content(window: Window, member: ZipMember, limit: int) -> Window:
     if head[:4] != b"PK\3\4":
         raise Lie("a zip member has no header")
     start = member.offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-    size = min(member.packed_bytes, window.size - start)
-    if member.method == 0:
-        return window.part(start, size)
-    packed = window.at(start, min(size, limit))
-    if member.method != 8:
+    packed = window.part(start, min(member.packed_bytes, window.size - start))
+    if member.method not in {0, 8}:
         raise TooLong(f"a zip member is packed by method {member.method}")
-    try:
-        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
-    except zlib.error:
-        raise Lie("a zip member cannot be inflated") from None
-    return Window.of_bytes(head, window.budget)
+    return inflated(packed) if member.method else packed
