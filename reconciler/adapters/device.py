@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reconciler.core.errors import transient
+from reconciler.core.observed import DeviceFacts, DiskFacts, MemoryFacts
 from reconciler.core.os_errors import map_os_error
-from reconciler.core.state import DeviceFacts, DiskFacts, MemoryFacts
 
 LABELS_VARIABLE = "RECONCILER_LABELS"  # k=v,k2=v2; wins over the manifest's labels
 
@@ -124,7 +124,6 @@ def _reclaimable(group: Path, prefix: str) -> int:
 def device_facts(
     *,
     now: float,
-    labels: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     network: str = "unknown",
     is_metered: bool | None = None,
@@ -134,20 +133,18 @@ def device_facts(
 
     Args:
         now: seconds since the epoch, for the local time of day.
-        labels: the manifest's ``metadata.labels``; ``RECONCILER_LABELS`` in ``environment`` wins over them.
-        environment: of the process.
+        environment: of the process; the machine's own labels are in its ``RECONCILER_LABELS``.
         network: as :func:`reconciler.adapters.network.network_facts` tells.
         is_metered: likewise.
         root: where ``dev`` and ``etc`` are looked for.
     """
     hostname = _hostname()
-    merged = {**(labels or {}), **parse_labels((environment or {}).get(LABELS_VARIABLE, ""))}
     local = time.localtime(now)
     return DeviceFacts(
         hostname=hostname,
         os=_SYSTEMS.get(sys.platform, sys.platform),
         arch=_architecture(),
-        labels=tuple(sorted(merged.items())),
+        labels=tuple(sorted(parse_labels((environment or {}).get(LABELS_VARIABLE, "")).items())),
         accelerators=_accelerators(root),
         device_id=device_id(hostname, root),
         network=network,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from reconciler.core.os_errors import map_os_error
-from reconciler.core.state import LinkFact
+from reconciler.core.stored import LinkFact
 
 _SNAPSHOT = re.compile(r"(/.*/models--[^/]+)/snapshots/([0-9a-f]{40})/(.+)", re.DOTALL)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -64,6 +64,8 @@ def publish(link: str, blob: str, etag: str, ref: str, *, is_own: bool) -> bool:
         for made in (f"{folder}/blobs", f"{folder}/refs", posixpath.dirname(link)):
             Path(made).mkdir(mode=0o755, parents=True, exist_ok=True)
         if not is_own and (os.path.lexists(link) or (os.path.lexists(name) and not _is_same(name, blob))):
+            if _is_same(link, blob):  # another model published it, perhaps of another branch
+                _write_ref(folder, ref, commit)
             return False
         if not _is_same(name, blob):
             _replace(name, lambda fresh: _link(blob, fresh))

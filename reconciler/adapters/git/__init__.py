@@ -5,8 +5,19 @@ doors; :mod:`program` runs it within bounds; :mod:`repository` fetches one commi
 :mod:`tree` reads files out of it; :mod:`source` is all of that in order. :mod:`faults` sorts what goes wrong.
 """
 
-from reconciler.adapters.git.address import Address, is_commit, parse_address, split_ref
+from reconciler.adapters.git.address import Address, check_path, check_ref, is_commit, parse_address, split_ref
 from reconciler.adapters.git.settings import token_credential
-from reconciler.adapters.git.source import GitManifest, GitSource
+from reconciler.adapters.git.source import GitManifest, GitSource, Judge
 
-__all__ = ["Address", "GitManifest", "GitSource", "is_commit", "parse_address", "split_ref", "token_credential"]
+__all__ = [
+    "Address",
+    "GitManifest",
+    "GitSource",
+    "Judge",
+    "check_path",
+    "check_ref",
+    "is_commit",
+    "parse_address",
+    "split_ref",
+    "token_credential",
+]

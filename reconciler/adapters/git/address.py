@@ -15,13 +15,14 @@ from reconciler.core.errors import Failure, permanent
 
 MAX_URL_CHARACTERS = 4096
 _PORTS = {"https": 443, "http": 80, "ssh": 22}
-_BAD_IN_URL = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029<>\"\\^`{|}]")
-_BAD_IN_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]")
+# Surrogates stand for bytes that are no UTF-8: they cannot be printed, hashed or sent.
+_BAD_IN_URL = re.compile(r"[\ud800-\udfff\x00-\x20\x7f-\x9f\u2028\u2029<>\"\\^`{|}]")
+_BAD_IN_PATH = re.compile(r"[\ud800-\udfff\x00-\x1f\x7f-\x9f\u2028\u2029\\]")
 _SCP = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)@([A-Za-z0-9][A-Za-z0-9.-]*):(?![/:-]{2}|-)(.+)")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]+")
 # What `git check-ref-format` refuses, and every glob: `ls-remote` takes patterns.
-_BAD_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(?:^|/)\.|\.lock(?:/|$)|[./]$|^[-/]|^@$")
+_BAD_IN_REF = re.compile(r"[\ud800-\udfff\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(?:^|/)\.|\.lock(?:/|$)|[./]$|^[-/]|^@$")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FORMS = "name an https://, ssh:// or file:/// URL (http:// only on this machine)"
 
@@ -131,7 +132,7 @@ def check_ref(ref: str | None) -> str | None:
     """
     if ref is None or ref == "HEAD":
         return None
-    if not ref or len(ref.encode()) > 1024 or _BAD_IN_REF.search(ref):
+    if not ref or _BAD_IN_REF.search(ref) or len(ref.encode()) > 1024:
         hint = "name a branch, a tag or a commit"
         raise permanent("git_ref_refused", "the Git ref is no name that git allows", hint=hint)
     return ref

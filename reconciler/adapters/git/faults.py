@@ -69,7 +69,7 @@ _TABLE: tuple[tuple[str, FailureKind, str, str], ...] = (
         (
             r"not a git repository|File exists|loose object .* is corrupt|bad object|missing (?:blob|tree|commit)"
             r"|packfile .* (?:is|cannot be|does not)|index file .* is|object file .* is empty|unable to read tree"
-            r"|bad config|fatal: shallow file"
+            r"|bad config|fatal: shallow file|mismatched algorithms"
         ),
         FailureKind.TRANSIENT,
         DAMAGED,
@@ -80,6 +80,7 @@ _ROWS = tuple((re.compile(words, re.IGNORECASE), kind, reason, hint) for words, 
 _URL_TAIL = re.compile(
     r"([a-z][a-z0-9+.-]*://)(?:[^\s/@']*@)?([^\s?#']*)[?#][^\s']*|([a-z]+://)[^\s/@']*@", re.IGNORECASE
 )
+_TOOK = re.compile(r" after \d+ (?:ms|milliseconds)\b")  # of curl; without it an outage reads the same each time
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]+")
 _MAX_QUOTED = 300
 
@@ -100,11 +101,11 @@ def sort_failure(errors: str, what: str, secrets: Sequence[str] = ()) -> Failure
 
 
 def quote(errors: str, secrets: Sequence[str] = ()) -> str:
-    """The line that tells most: the last ``fatal:`` or ``error:``; without secrets, queries and control characters."""
+    """The line that tells most: a ``fatal:`` or ``error:``; without secrets, queries, times and control characters."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "ERROR:"))] or lines
     text = telling[0] if telling else "git gave no reason"
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _URL_TAIL.sub(lambda found: f"{found[1] or found[3]}{found[2] or ''}", text)
-    return _CONTROL.sub(" ", text)[:_MAX_QUOTED].removeprefix("fatal: ").removeprefix("error: ")
+    return _CONTROL.sub(" ", _TOOK.sub("", text))[:_MAX_QUOTED].removeprefix("fatal: ").removeprefix("error: ")

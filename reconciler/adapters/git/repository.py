@@ -6,16 +6,20 @@ hooks, and nothing of it is ever executed.
 """
 
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from reconciler.adapters.git.address import Address, is_commit
 from reconciler.adapters.git.faults import DAMAGED, sort_failure
 from reconciler.adapters.git.program import Program
 from reconciler.core.errors import Failure, permanent, transient
+from reconciler.core.os_errors import map_os_error
 
 MAX_PACKS = 50  # then it is made anew: cheaper than collecting garbage, and it is only one commit
+_SHA256_DIGITS = 64
 _FETCH = (
     *("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-maintenance"),
     *("--force", "--refmap="),
@@ -78,25 +82,36 @@ def remove(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def make(program: Program) -> None:
-    """``git init --bare``, without the template's hooks.
+def make(program: Program, algorithm: str = "sha1") -> None:
+    """``git init --bare``, without the template's hooks; ``algorithm`` is what ids are made by.
 
     Raises:
         Failure: sorted, where the folder cannot be written.
     """
-    os.makedirs(program.folder, mode=0o700, exist_ok=True)  # noqa: PTH103
-    ran = program.run(["init", "--quiet", "--bare", "--template=", "--initial-branch=none", program.folder])
+    what = f"cannot make a repository at {program.folder}"
+    try:
+        os.makedirs(program.folder, mode=0o700, exist_ok=True)  # noqa: PTH103
+    except OSError as error:
+        raise map_os_error(error, what) from error
+    words = ["init", "--quiet", "--bare", "--template=", "--initial-branch=none", f"--object-format={algorithm}"]
+    ran = program.run([*words, program.folder])
     if ran.code:
-        raise sort_failure(ran.errors, f"cannot make a repository at {program.folder}")
+        raise sort_failure(ran.errors, what)
 
 
 def fetch_commit(program: Program, followed: Followed) -> str:
-    """Bring what is followed here where it is not; the commit's id.
+    """Bring what is followed here where it is not; the commit's id. The repository is made where there is none.
 
     Raises:
-        Failure: sorted.
+        Failure: sorted; ``DAMAGED`` also where the ids here are made by another algorithm than the remote's.
     """
+    is_new = not is_repository(program.folder)
+    if is_new:
+        make(program)  # git asks nobody without one
     name, there = _ask(program, followed)
+    if is_new and len(there) == _SHA256_DIGITS:
+        remove(program.folder)
+        make(program, "sha256")
     if resolve(program, followed.candidate) != there:
         _fetch(program, followed, name)
     commit = resolve(program, f"{followed.candidate}^{{commit}}")
@@ -128,7 +143,7 @@ def _ask(program: Program, followed: Followed) -> tuple[str, str]:
         return ref, ref
     full = ref is not None and ref.startswith("refs/")
     names = ["HEAD"] if ref is None else [ref] if full else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
-    ran = program.run(["ls-remote", "--", followed.address.url, *names])
+    ran = program.run(["ls-remote", *_served_by(followed.address), "--", followed.address.url, *names])
     if ran.code:
         raise _failure(followed, ran.errors)
     lines = [line.split("\t") for line in ran.output.decode(errors="replace").splitlines()]
@@ -160,8 +175,22 @@ def _fetch(program: Program, followed: Followed, name: str) -> None:
 
 def _try(program: Program, followed: Followed, options: Sequence[str], targets: Sequence[str]) -> str:
     """Git's complaint; empty where it went well."""
-    ran = program.run([*_FETCH, *options, "--", followed.address.url, *targets])
+    ran = program.run([*_FETCH, *_served_by(followed.address), *options, "--", followed.address.url, *targets])
     return (ran.errors.strip() or f"error: git fetch ended with {ran.code}") if ran.code else ""
+
+
+def _served_by(address: Address) -> list[str]:
+    """For a folder of this machine: git serves it also where another user owns it, since it was named.
+
+    Git reads ``safe.directory`` from its own arguments, and hands no setting on to the program that serves the folder.
+    It serves PATH, or what it finds at PATH/.git or PATH.git.
+    """
+    if address.scheme != "file":
+        return []
+    path = unquote(address.url.partition("://")[2]).rstrip("/")
+    places = dict.fromkeys((path, os.path.realpath(path)))
+    words = (shlex.quote(f"safe.directory={place}{end}") for place in places for end in ("", "/.git", ".git"))
+    return [f"--upload-pack=git -c {' -c '.join(words)} upload-pack"]
 
 
 def _failure(followed: Followed, errors: str) -> Failure:

@@ -6,12 +6,13 @@ an ssh agent need is passed on: proxies, certificates, ``PATH``.
 """
 
 import base64
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.adapters.git.address import Address
 from reconciler.core.errors import permanent
-from reconciler.core.state import Credential, SecretReference
+from reconciler.core.policies import Credential, SecretReference
 
 MAX_SECRET_BYTES = 64 << 10
 STALL_BYTES_PER_S = 1000  # less than this …
@@ -38,16 +39,19 @@ _FIXED = {
     "GIT_LITERAL_PATHSPECS": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_SSH_VARIANT": "ssh",
-    # The user's own ssh configuration decides about keys and known hosts; nobody is there to be asked.
-    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=10 -oServerAliveCountMax=3 "
-    "-oForwardAgent=no -oForwardX11=no -oClearAllForwardings=yes -oPermitLocalCommand=no",
 }
+# Without a named key the user's own ssh configuration decides about keys and hosts; nobody is there to be asked.
+_SSH = (
+    "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=10 -oServerAliveCountMax=3 "
+    "-oForwardAgent=no -oForwardX11=no -oClearAllForwardings=yes -oPermitLocalCommand=no"
+)
 _CONFIG = {
     "core.hooksPath": "/dev/null",
     "core.fsync": "all",
     "core.askPass": "",
     "core.attributesFile": "/dev/null",
     "core.fsmonitor": "false",
+    "core.bigFileThreshold": "1m",  # larger files stream: a few kilobytes of pack may be a file of any size
     "credential.helper": "",
     "credential.interactive": "false",
     "protocol.allow": "never",
@@ -71,6 +75,7 @@ def git_environment(
     environment: Mapping[str, str],
     headers: Sequence[str] = (),
     signers: str | None = None,
+    ssh: tuple[str | None, str | None] = (None, None),
 ) -> dict[str, str]:
     """The whole environment for git.
 
@@ -78,24 +83,44 @@ def git_environment(
         address: whose scheme is the one transport that is allowed.
         folder: of the bare repository; stands for the home folder, so that ``.netrc`` and the like are not read.
         environment: of the process.
-        headers: headers with a secret, for this address only; redirects are then not followed.
+        headers: headers with a secret, for this address only; redirects are then not followed, nor those of http.
         signers: an allowed-signers file (ssh), or the folder of a GnuPG key ring.
+        ssh: (private key file, known-hosts file), each None for the user's own.
     """
     found = {name: environment[name] for name in _PASSED if environment.get(name)} | _FIXED
+    found["GIT_SSH_COMMAND"] = _ssh_command(*ssh)
     found |= {"HOME": folder, "GIT_ALLOW_PROTOCOL": address.scheme, "GIT_CEILING_DIRECTORIES": folder}
     if environment.get("SSL_CERT_FILE"):
         found["GIT_SSL_CAINFO"] = environment["SSL_CERT_FILE"]
     if environment.get("SSL_CERT_DIR"):
         found["GIT_SSL_CAPATH"] = environment["SSL_CERT_DIR"]
     config = [*_CONFIG.items(), (f"protocol.{address.scheme}.allow", "always"), *_signer_config(signers)]
-    # A header of git's follows a redirect to any host, so there is either a secret or a redirect.
-    config.append(("http.followRedirects", "false" if headers else "initial"))
+    # A header of git's follows a redirect to any host, so there is either a secret or a redirect; and http is for
+    # this machine only, which a redirect would leave.
+    config.append(("http.followRedirects", "false" if headers or address.scheme == "http" else "initial"))
     config += [("http.extraHeader", header) for header in headers]
     found["GNUPGHOME"] = signers if signers and Path(signers).is_dir() else folder
     found["GIT_CONFIG_COUNT"] = str(len(config))
     for number, (key, value) in enumerate(config):
         found[f"GIT_CONFIG_KEY_{number}"], found[f"GIT_CONFIG_VALUE_{number}"] = key, value
     return found
+
+
+def _ssh_command(key: str | None, known_hosts: str | None) -> str:
+    """Git gives it to a shell; ssh expands ``%`` and reads a list of words: each path is quoted for both."""
+    words = []
+    if key is not None:
+        words += ["-F/dev/null", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", _option("IdentityFile", key)]
+    if known_hosts is not None:
+        words += ["-oStrictHostKeyChecking=yes", _option("UserKnownHostsFile", known_hosts)]
+    return " ".join([_SSH, *map(shlex.quote, words)])
+
+
+def _option(name: str, path: str) -> str:
+    if '"' in path or "\n" in path:
+        raise permanent("secret_malformed", f"the path for {name} has a quote or a line break", hint="name another one")
+    quoted = path.replace("%", "%%")
+    return f'-o{name}="{quoted}"'
 
 
 def _signer_config(signers: str | None) -> tuple[tuple[str, str], ...]:

@@ -5,11 +5,26 @@ that was made for this. They come from this machine, never from the repository. 
 signed itself, or where the annotated tag that is followed is signed and bears the name that it is followed by.
 """
 
+import re
 from pathlib import Path
 
 from reconciler.adapters.git.faults import quote
 from reconciler.adapters.git.program import Program
 from reconciler.core.errors import Failure, permanent, refused
+
+# What GnuPG (words after ``[GNUPG:]``) and ssh-keygen say; the first row whose words are found counts.
+_WHY = tuple(
+    (re.compile(words), told)
+    for words, told in (
+        (r"\[GNUPG:\] REVKEYSIG (\w+)", "its key {} was revoked"),
+        (r"\[GNUPG:\] EXPKEYSIG (\w+)", "its key {} has expired"),
+        (r"\[GNUPG:\] EXPSIG (\w+)", "the signature by key {} has expired"),
+        (r"\[GNUPG:\] NO_PUBKEY (\w+)", "its key {} is not in the key ring"),
+        (r"\[GNUPG:\] BADSIG|incorrect signature", "the signature belongs to other content"),
+        (r"key (SHA256:\S+)\n(?:.*\n)*?.*key has expired", "its key {} has expired"),
+        (r"key (SHA256:\S+)\n(?:.*\n)*No principal matched", "its key {} is not among them"),
+    )
+)
 
 
 def check_signers(signers: str) -> None:
@@ -54,6 +69,6 @@ def _is_tag_signed(program: Program, tag: str, ref: str | None) -> bool:
 def _unsigned(commit: str, errors: str) -> Failure:
     hint = "sign the commit with an allowed key; the last good one stays in force"
     if not errors.strip():
-        return refused("git_unsigned", f"commit {commit[:12]} is not signed", hint=hint)
-    message = f"commit {commit[:12]} is not signed by an allowed signer: {quote(errors)}"
-    return refused("git_unsigned", message, hint=hint)
+        return refused("git_unsigned", f"commit {commit} is not signed", hint=hint)
+    why = next((told.format(*found.groups()) for words, told in _WHY if (found := words.search(errors))), quote(errors))
+    return refused("git_unsigned", f"commit {commit} is not signed by an allowed signer: {why}", hint=hint)

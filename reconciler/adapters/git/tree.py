@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from reconciler.adapters.git.faults import DAMAGED, sort_failure
 from reconciler.adapters.git.program import Program
 from reconciler.core.errors import permanent, transient
+from reconciler.core.locked import LOCK_NAME
+from reconciler.core.names import check_path
 
 MAX_FILES = 1000
 MAX_LISTING_BYTES = 4 << 20
 _SUFFIXES = (".yaml", ".yml")
 _REGULAR = {"100644", "100755", "100664"}
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule", "040000": "a folder"}
+_LINE = re.compile(rb"([0-7]{6}) [a-z]+ ([0-9a-f]{40,64}) +([0-9]{1,15}|-)\t(.+)", re.DOTALL)  # of ``git ls-tree -l``
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 Document = tuple[str, bytes, str | None]
 
@@ -43,12 +46,15 @@ class Wanted:
 def read_documents(program: Program, commit: str, wanted: Wanted) -> tuple[Document, ...]:
     """The manifest's files in the order they are merged: (``COMMIT:PATH`` as ``git show`` takes it, bytes, None).
 
+    The lock file beside the manifest comes last, where there is one.
+
     There is no folder that relative ``file:`` sources could be relative to.
 
     Raises:
-        Failure: permanent ``git_path_missing``, ``git_not_a_file``, ``git_too_large``.
+        Failure: permanent ``git_path_missing``, ``git_not_a_file``, ``git_too_large``, ``hostile_name``.
     """
     entries = [*_base(program, commit, wanted.path), *_overlay(program, commit, wanted)]
+    entries += _list(program, commit, posixpath.normpath(posixpath.join(_beside(wanted), LOCK_NAME)))
     if len(entries) > MAX_FILES:
         raise permanent("git_too_large", f"{wanted.path} holds {len(entries)} manifests; at most {MAX_FILES} are read")
     for entry in entries:
@@ -84,14 +90,17 @@ def _overlay(program: Program, commit: str, wanted: Wanted) -> list[Entry]:
     """``devices/HOSTNAME.yaml`` beside the manifest; none for a host whose name is no plain file name."""
     if not _HOST_NAME.fullmatch(wanted.hostname):
         return []
-    is_file = wanted.path.endswith(_SUFFIXES)
-    beside = posixpath.dirname(wanted.path) if is_file else wanted.path
     for suffix in _SUFFIXES:
-        path = posixpath.normpath(posixpath.join(beside, "devices", wanted.hostname + suffix))
+        path = posixpath.normpath(posixpath.join(_beside(wanted), "devices", wanted.hostname + suffix))
         found = _list(program, commit, path)
         if found:
             return found
     return []
+
+
+def _beside(wanted: Wanted) -> str:
+    """The folder that overlays and the lock file lie in: the manifest's."""
+    return posixpath.dirname(wanted.path) if wanted.path.endswith(_SUFFIXES) else wanted.path
 
 
 def _list(program: Program, commit: str, path: str) -> list[Entry]:
@@ -104,12 +113,15 @@ def _list(program: Program, commit: str, path: str) -> list[Entry]:
 
 
 def _entry(line: bytes) -> Entry:
-    head, _, path = line.partition(b"\t")
-    mode, _kind, object_id, size = head.decode().split()
-    return Entry(mode, object_id, int(size) if size.isdigit() else 0, path.decode(errors="replace"))
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise transient(DAMAGED, "the repository here lists what is no file", hint="it is made anew")
+    mode, object_id, size, path = match.groups()
+    return Entry(mode.decode(), object_id.decode(), int(size) if size != b"-" else 0, path.decode(errors="replace"))
 
 
 def _check_regular(entry: Entry, commit: str) -> None:
+    check_path(entry.path, "file of the repository")  # it is named in messages and logs
     if entry.mode not in _REGULAR:
         what = _KINDS.get(entry.mode, "no file")
         message = f"{entry.path} of commit {commit[:12]} is {what}; a manifest must be a regular file"
@@ -124,7 +136,8 @@ def _contents(program: Program, entries: list[Entry], total: int) -> list[bytes]
     contents, rest = [], ran.output
     for entry in entries:
         head, _, rest = rest.partition(b"\n")
-        if head != f"{entry.id} blob {entry.size_bytes}".encode():
+        is_whole = rest[entry.size_bytes : entry.size_bytes + 1] == b"\n"
+        if head != f"{entry.id} blob {entry.size_bytes}".encode() or not is_whole:
             raise transient(DAMAGED, f"the repository here cannot give {entry.path}", hint="it is made anew")
         contents.append(rest[: entry.size_bytes])
         rest = rest[entry.size_bytes + 1 :]

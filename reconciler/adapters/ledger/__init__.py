@@ -6,6 +6,7 @@ disk, and one module per noun its rows.
 """
 
 from reconciler.adapters.ledger.facts import (
+    BroughtRow,
     Change,
     EventRow,
     EventType,
@@ -29,6 +30,7 @@ from reconciler.adapters.ledger.ledger import FILE_NAME, Ledger
 
 __all__ = [
     "FILE_NAME",
+    "BroughtRow",
     "Change",
     "EventRow",
     "EventType",

@@ -7,7 +7,7 @@ from typing import Any
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.facts import ModelRow, Origin
 from reconciler.core.lifecycle import ON_DISK, Lifecycle
-from reconciler.core.state import Priority
+from reconciler.core.words import Priority
 
 _COLUMNS = ", ".join(ModelRow._fields)
 _CATALOGUE = ("spec_digest", "category", "format", "metadata", "source", "download_bytes", "origin", "priority")

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from reconciler.core.actions import ActionKind
 from reconciler.core.lifecycle import Lifecycle, Presence, presence
+from reconciler.core.observed import FailureFact, Override, Resolution
 from reconciler.core.ports import Proof
-from reconciler.core.state import Digest, FailureFact, Override, Priority, Resolution, Role
+from reconciler.core.words import Digest, Priority, Role
 
 
 class Origin(StrEnum):
@@ -85,6 +86,8 @@ class RevisionRow(NamedTuple):
     archive_digest: Digest | None = None
     installed_at: float = 0.0
     superseded_at: float | None = None
+    signed_by: str = ""
+    signed_under: Digest = Digest("")
 
     @property
     def is_current(self) -> bool:
@@ -105,6 +108,22 @@ class ResolutionRow(NamedTuple):
 
     resolution: Resolution
     resolved_at: float
+
+
+class BroughtRow(NamedTuple):
+    """A file that nobody declared: a blob of a model that is not placed yet, where it has a ``digest``.
+
+    Else it has ``size_bytes`` at least: it found no room, or was placed. ``source`` is a label; ``validator`` what the
+    origin knew the object by, empty where it gave nothing.
+    """
+
+    model: str
+    path: str
+    spec_digest: Digest
+    size_bytes: int
+    digest: Digest | None = None
+    source: str = ""
+    validator: str = ""
 
 
 class LoadRow(NamedTuple):
@@ -198,7 +217,9 @@ class Meta:
     suspended_until: float | None = None  # inf: until resumed
     last_cleanup_at: float | None = None
     device_id: str = ""
+    conditions: str = ""  # JSON text: as a watch told them last
     passes: tuple[PassRow, ...] = ()  # newest first
+    throughput_bytes_per_s: float | None = None  # over the last passes that downloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +227,7 @@ class LedgerFacts:
     """All that observing needs, read at one moment.
 
     ``revisions`` holds the current one of a model first, then the superseded ones, newest first. ``resolutions`` is
-    keyed by (model, spec digest).
+    keyed by (model, spec digest), ``brought`` by (model, path).
     """
 
     models: Mapping[str, ModelRow] = field(default_factory=dict)
@@ -218,6 +239,7 @@ class LedgerFacts:
     loads: tuple[LoadRow, ...] = ()
     links: tuple[LinkRow, ...] = ()
     meta: Meta = Meta()
+    brought: Mapping[tuple[str, str], BroughtRow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +260,8 @@ class Installed:
     archive_digest: Digest | None = None
     category: str = ""
     metadata: str = ""
+    signed_by: str = ""
+    signed_under: Digest = Digest("")
     priority: Priority | None = None
     pinned: bool | None = None
     download_bytes: int | None = None

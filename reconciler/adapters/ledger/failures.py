@@ -6,7 +6,7 @@ from dataclasses import replace
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
 from reconciler.adapters.ledger.facts import FailureRow
-from reconciler.core.state import FailureFact
+from reconciler.core.observed import FailureFact
 
 _FIELDS = "model, spec_digest, kind, reason, message, attempts, retry_at, step, fingerprint, failed_at"
 

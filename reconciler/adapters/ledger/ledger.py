@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Self
 
 from reconciler.adapters.ledger.access import Loss
+from reconciler.adapters.ledger.brought import all_brought
 from reconciler.adapters.ledger.catalogue import all_models
 from reconciler.adapters.ledger.events import Events
 from reconciler.adapters.ledger.facts import Change, EventType, LedgerFacts
@@ -137,6 +138,7 @@ def _snapshot(connection: sqlite3.Connection) -> LedgerFacts:
         loads=all_loads(connection),
         links=all_links(connection),
         meta=read_meta(connection),
+        brought=all_brought(connection),
     )
 
 

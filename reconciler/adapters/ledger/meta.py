@@ -10,14 +10,20 @@ from reconciler.adapters.ledger.facts import LastGood, Meta, PassRow
 PASSES = 5
 SAMPLES = 20
 _LAST_GOOD = ("manifest", "manifest_label", "manifest_generation", "manifest_saved_at")
-_SMALL = ("generation", "suspended_until", "last_cleanup_at", "device_id")
+_SMALL = ("generation", "suspended_until", "last_cleanup_at", "device_id", "conditions")
 
 
 def read_meta(connection: sqlite3.Connection) -> Meta:
     """All but the manifest's bytes."""
     values = _values(connection, _SMALL)
     rows = connection.execute("SELECT started_at, seconds, generation, outcome FROM passes ORDER BY id DESC")
-    return Meta(**values, passes=tuple(map(PassRow._make, rows)))
+    return Meta(**values, passes=tuple(map(PassRow._make, rows)), throughput_bytes_per_s=_throughput(connection))
+
+
+def _throughput(connection: sqlite3.Connection) -> float | None:
+    """Bytes per second over the last downloads, large ones counting more; None where there were none."""
+    size_bytes, seconds = connection.execute("SELECT sum(size_bytes), sum(seconds) FROM throughput").fetchone()
+    return size_bytes / seconds if seconds else None
 
 
 def needs_rebuild(connection: sqlite3.Connection) -> bool:
@@ -47,6 +53,10 @@ class MetaFacts:
     def set_device_id(self, device_id: str) -> None:
         """What roll-outs select this machine by."""
         self._set(device_id=device_id)
+
+    def save_conditions(self, content: str) -> None:
+        """The conditions that a watch told last, as JSON text."""
+        self._set(conditions=content)
 
     def set_last_cleanup(self, at: float) -> None:
         """When the last automatic clean-up was."""
@@ -98,10 +108,8 @@ class MetaFacts:
             _keep(connection, "throughput", SAMPLES)
 
     def throughput(self) -> float | None:
-        """Bytes per second over the last downloads, large ones counting more; None where there were none."""
-        query = "SELECT sum(size_bytes), sum(seconds) FROM throughput"
-        size_bytes, seconds = self._access.read(lambda connection: connection.execute(query).fetchone())
-        return size_bytes / seconds if seconds else None
+        """As :class:`Meta` has it."""
+        return self._access.read(_throughput)
 
     def _set(self, **values: str | float | bytes | None) -> None:
         with self._access.transaction() as connection:

@@ -83,11 +83,20 @@ def open_to_write(path: str, now: float) -> Opened:
                 if fault is Fault.LOST and set_aside is None:
                     set_aside = _set_aside(path, now)
                 elif not (fault is Fault.FULL and release_ballast(path)):
+                    _refuse_read_only(path, error)
                     rethrow(error, path)
             else:
                 _WRITERS[os.path.realpath(path)] += 1
                 return Opened(connection, set_aside)
         raise refused("ledger_unreadable", f"{path} cannot be made usable", hint="look at the files beside it")
+
+
+def _refuse_read_only(path: str, error: sqlite3.Error) -> None:
+    """SQLite says of a read-only file system only that it cannot open the database."""
+    with contextlib.suppress(OSError):
+        if os.statvfs(os.path.dirname(os.path.abspath(path))).f_flag & os.ST_RDONLY:
+            hint = "mount the file system read-write, or name another --store"
+            raise refused("ledger_read_only", f"{path} is on a read-only file system", hint=hint) from error
 
 
 def _prepare(path: str, now: float) -> sqlite3.Connection:

@@ -1,12 +1,20 @@
-"""Overrides: decisions a person made by hand. Pin and unpin replace each other, so do load and unload."""
+"""Overrides: decisions a person made by hand. Those on one topic, such as pin and unpin, replace each other."""
 
 import sqlite3
 
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
-from reconciler.core.state import Override
+from reconciler.core.observed import Override
 
-TOPICS = {"pin": "pin", "unpin": "pin", "load": "load", "unload": "load", "rollback": "rollback"}
+TOPICS = {
+    "pin": "pin",
+    "unpin": "pin",
+    "load": "load",
+    "unload": "load",
+    "rollback": "rollback",
+    "pause": "hold",
+    "cancel": "hold",
+}
 
 
 def all_overrides(connection: sqlite3.Connection) -> tuple[Override, ...]:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from reconciler.adapters.ledger.access import Access
 from reconciler.core.ports import Proof
-from reconciler.core.state import Digest, FileStat
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest
 
 _TOP = 1 << 63
 

@@ -24,8 +24,9 @@ from reconciler.adapters.ledger.access import Loss
 from reconciler.adapters.ledger.faults import Fault, fault_of, lost, rethrow
 from reconciler.adapters.ledger.opening import GATE, connect, has_writer
 from reconciler.adapters.ledger.schema import MIGRATIONS, check_version, is_blank, is_ours, migrate
-from reconciler.core.errors import refused
+from reconciler.core.errors import refused, transient
 from reconciler.core.lifecycle import Lifecycle
+from reconciler.core.os_errors import map_os_error
 
 T = TypeVar("T")
 _ATTEMPTS = 8
@@ -163,6 +164,11 @@ def _look(path: str) -> _Sight:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return _Sight(None, is_regular=False, log_bytes=0)
+    except PermissionError as error:
+        raise map_os_error(error, f"cannot look at {path}") from error
+    except OSError as error:
+        text = f"cannot look at {path}: {error.strerror}"
+        raise transient("ledger_io_error", text, hint="check the disk") from error
     identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     log_bytes = 0
     with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from reconciler.adapters.ledger.access import Access
+from reconciler.adapters.ledger.brought import Brought
 from reconciler.adapters.ledger.catalogue import Models
 from reconciler.adapters.ledger.events import Events
 from reconciler.adapters.ledger.facts import EventType, Installed, JournalRow, RevisionRow
@@ -24,8 +25,10 @@ from reconciler.adapters.ledger.resolutions import Resolutions
 from reconciler.adapters.ledger.revisions import Revisions
 from reconciler.adapters.ledger.usage import Usage
 from reconciler.core.lifecycle import IN_RUNTIME, ON_DISK, Lifecycle
+from reconciler.core.observed import FailureFact
 from reconciler.core.ports import Proof
-from reconciler.core.state import Digest, FailureFact, FileStat
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest
 
 _SETTLED_BY_INSTALLING = ("download", "verify", "extract", "link", "adopt")
 
@@ -51,6 +54,7 @@ class Recording:
         self.usage = Usage(access)
         self.lives = Lives(access)
         self.meta = MetaFacts(access)
+        self.brought = Brought(access)
 
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """Group writes: together or not at all, and one sync of the disk."""
@@ -83,9 +87,12 @@ class Recording:
                     installed.source,
                     installed.format,
                     installed.archive_digest,
+                    signed_by=installed.signed_by,
+                    signed_under=installed.signed_under,
                 )
             )
             self.proofs.save(installed.proofs)
+            self.brought.settle(installed.model)
             for step in _SETTLED_BY_INSTALLING:
                 self.failures.clear(installed.model, step=step)
             self._end(installed.model, Lifecycle.VALIDATED, installed.action_id)

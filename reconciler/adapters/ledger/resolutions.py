@@ -11,7 +11,9 @@ from contextlib import suppress
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
 from reconciler.adapters.ledger.facts import ResolutionRow
-from reconciler.core.state import Artifact, Digest, Resolution, Role
+from reconciler.core.desired import Artifact
+from reconciler.core.observed import Resolution
+from reconciler.core.words import Digest, Role
 
 
 def all_resolutions(connection: sqlite3.Connection) -> dict[tuple[str, Digest], ResolutionRow]:

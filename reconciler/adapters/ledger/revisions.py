@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
 from reconciler.adapters.ledger.facts import FileRow, RevisionRow
-from reconciler.core.state import Digest, Role
+from reconciler.core.words import Digest, Role
 
-_COLUMNS = "id, model, spec_digest, revision, source, format, archive_digest, installed_at, superseded_at"
+_COLUMNS = (
+    "id, model, spec_digest, revision, source, format, archive_digest, installed_at, superseded_at, "
+    "signed_by, signed_under"
+)
 _ORDER = "ORDER BY model, superseded_at IS NOT NULL, superseded_at DESC, installed_at DESC, spec_digest"
 _ROLES = {role.value: role for role in Role}
 
@@ -81,8 +84,8 @@ class Revisions:
             )
             values = (row.model, row.spec_digest, row.revision, row.source, row.format, row.archive_digest)
             key = connection.execute(
-                f"INSERT INTO revisions ({_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                (*values, row.installed_at or now, row.superseded_at),
+                f"INSERT INTO revisions ({_COLUMNS}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                (*values, row.installed_at or now, row.superseded_at, row.signed_by, row.signed_under),
             ).lastrowid
             connection.executemany(
                 "INSERT INTO artifacts (revision_id, position, path, digest, size_bytes, role) "

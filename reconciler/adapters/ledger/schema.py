@@ -182,7 +182,39 @@ CREATE TABLE passes (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_SIGNATURES = """
+ALTER TABLE revisions ADD COLUMN signed_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE revisions ADD COLUMN signed_under TEXT NOT NULL DEFAULT '';
+"""
+
+_HOLDS = """
+ALTER TABLE overrides RENAME TO overrides_before;
+CREATE TABLE overrides (
+  model TEXT NOT NULL REFERENCES models (name) ON DELETE CASCADE ON UPDATE CASCADE,
+  topic TEXT NOT NULL CHECK (topic IN ('pin', 'load', 'rollback', 'hold')),
+  kind TEXT NOT NULL CHECK (kind IN ('pin', 'unpin', 'load', 'unload', 'rollback', 'pause', 'cancel')),
+  made_at REAL NOT NULL,
+  spec_digest TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (model, topic)
+) WITHOUT ROWID;
+INSERT INTO overrides SELECT model, topic, kind, made_at, spec_digest FROM overrides_before;
+DROP TABLE overrides_before;
+"""
+
+_BROUGHT = """
+CREATE TABLE brought (
+  model TEXT NOT NULL REFERENCES models (name) ON DELETE CASCADE ON UPDATE CASCADE,
+  path TEXT NOT NULL CHECK (path <> '' AND path NOT LIKE '/%'),
+  spec_digest TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL CHECK (size_bytes >= 0),
+  digest TEXT CHECK (digest LIKE 'sha256:%' AND length(digest) = 71),
+  source TEXT NOT NULL DEFAULT '',
+  validator TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (model, path)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SIGNATURES, _HOLDS, _BROUGHT)
 
 
 def version_of(connection: sqlite3.Connection) -> int:

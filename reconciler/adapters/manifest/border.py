@@ -13,8 +13,8 @@ from typing import TypeVar
 from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.nearest import nearest
 from reconciler.adapters.manifest.tree import Node
+from reconciler.core.desired import Diagnostic
 from reconciler.core.reference import FORMS, Reference, parse_reference, scheme_of
-from reconciler.core.state import Diagnostic
 
 _T = TypeVar("_T")
 
@@ -40,6 +40,7 @@ class Border:
     findings: Findings
     folders: Mapping[str, str | None] = field(default_factory=dict)  # file label → absolute folder of that manifest
     extensions: Callable[[], Extensions] = no_extensions
+    environ: Mapping[str, str] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def convert(self, node: Node | None, path: str, function: Callable[..., _T], default: _T) -> _T:

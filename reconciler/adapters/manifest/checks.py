@@ -1,6 +1,7 @@
 """What only shows when all models are looked at together."""
 
 import posixpath
+import re
 from collections.abc import Mapping
 
 from reconciler.adapters.manifest.border import Border
@@ -8,6 +9,9 @@ from reconciler.adapters.manifest.findings import describe, quoted
 from reconciler.adapters.manifest.nearest import nearest
 from reconciler.adapters.manifest.tree import Node
 from reconciler.core.names import fold
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_Owners = dict[str, tuple[str, Node]]  # the path of a link → its model, and where it stands
 
 
 def check_names(models: Node, border: Border) -> None:
@@ -26,8 +30,8 @@ def check_names(models: Node, border: Border) -> None:
 
 
 def check_links(models: Node, border: Border) -> None:
-    """Every link is absolute, clean, and written by one model only."""
-    owners: dict[str, tuple[str, Node]] = {}
+    """Every link is absolute, clean, written by one model only, and in no folder that another link would have to be."""
+    owners: _Owners = {}
     for name, node in models.value.items():
         links, state = node.child("links"), node.child("state")
         if links is None or (state is not None and state.value == "absent"):
@@ -35,10 +39,14 @@ def check_links(models: Node, border: Border) -> None:
         for index, link in enumerate(links.value):
             if link.kind == "string":
                 _check_link(name, link, f"models.{name}.links[{index}]", owners, border)
+    _check_nesting(owners, border)
 
 
-def _check_link(name: str, link: Node, path: str, owners: dict[str, tuple[str, Node]], border: Border) -> None:
+def _check_link(name: str, link: Node, path: str, owners: _Owners, border: Border) -> None:
     text: str = link.value
+    if _CONTROL.search(text):
+        border.findings.value(link, path, "a path without control characters")
+        return
     if not text.startswith("/") or posixpath.normpath(text) != text or text.startswith("//"):
         border.findings.value(link, path, "an absolute path of a file, without . and .. and without a slash at its end")
         return
@@ -48,6 +56,19 @@ def _check_link(name: str, link: Node, path: str, owners: dict[str, tuple[str, N
         border.findings.add(link.place, found, "a link that one model writes", hint=f"first at {_at(first)}", path=path)
         return
     owners[text] = (name, link)
+
+
+def _check_nesting(owners: _Owners, border: Border) -> None:
+    """In this order what is below a link comes right behind it."""
+    above = ""
+    for text in sorted(owners, key=lambda path: path.replace("/", "\0")):
+        if not above or not text.startswith(f"{above}/"):
+            above = text
+            continue
+        (name, link), (other, first) = owners[text], owners[above]
+        found = f"the link {describe(link)}, below a link of {other}"
+        expected = "a link in a folder that is no link itself"
+        border.findings.add(link.place, found, expected, hint=f"that one at {_at(first)}", path=f"models.{name}.links")
 
 
 def check_dependencies(models: Node, border: Border) -> None:

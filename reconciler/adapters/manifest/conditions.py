@@ -1,10 +1,10 @@
-"""``when:`` — from a walked tree to a :class:`~reconciler.core.state.Selector`."""
+"""``when:`` — from a walked tree to a :class:`~reconciler.core.desired.Selector`."""
 
 import re
 
 from reconciler.adapters.manifest.border import Border
 from reconciler.adapters.manifest.tree import BROKEN, Node
-from reconciler.core.state import Comparison, LabelRequirement, Selector
+from reconciler.core.desired import Comparison, LabelRequirement, Selector
 from reconciler.core.units import parse_size
 
 _EVERYWHERE = Selector()

@@ -1,9 +1,9 @@
 """``network.credentials``: which secret goes to which host. Only references are read here, never a secret."""
 
 from reconciler.adapters.manifest.border import Border
-from reconciler.adapters.manifest.findings import quoted, step
+from reconciler.adapters.manifest.findings import HIDDEN, quoted, step
 from reconciler.adapters.manifest.tree import Node
-from reconciler.core.state import Credential, SecretReference
+from reconciler.core.policies import Credential, SecretReference
 
 # What the download engine sets itself; a manifest that set it could break framing or ranges.
 _OURS = frozenset(
@@ -39,9 +39,9 @@ def parse_credentials(node: Node | None, border: Border) -> tuple[Credential, ..
         found[host, port or 0] = Credential(
             host=host,
             port=port,
-            bearer=_secret(child.child("bearer"), f"{path}.bearer", border),
-            basic=_basic(child.child("basic"), f"{path}.basic", border),
-            headers=_headers(child.child("headers"), f"{path}.headers", border),
+            bearer=parse_secret(child.child("bearer"), f"{path}.bearer", border),
+            basic=parse_basic(child.child("basic"), f"{path}.basic", border),
+            headers=parse_headers(child.child("headers"), f"{path}.headers", border),
         )
     return tuple(found[key] for key in sorted(found))
 
@@ -54,7 +54,8 @@ def _split(key: str) -> tuple[str, int | None]:
     return host.lower(), int(port)
 
 
-def _secret(node: Node | None, path: str, border: Border) -> SecretReference | None:
+def parse_secret(node: Node | None, path: str, border: Border) -> SecretReference | None:
+    """A reference to a secret; None where there is none or it reads wrong."""
     if node is None or node.kind != "object":
         return None
     env, file = node.child("env"), node.child("file")
@@ -65,21 +66,23 @@ def _secret(node: Node | None, path: str, border: Border) -> SecretReference | N
     return None
 
 
-def _basic(node: Node | None, path: str, border: Border) -> tuple[str | SecretReference, SecretReference] | None:
+def parse_basic(node: Node | None, path: str, border: Border) -> tuple[str | SecretReference, SecretReference] | None:
+    """User and password of HTTP Basic."""
     if node is None:
         return None
-    user, password = node.child("user"), _secret(node.child("password"), f"{path}.password", border)
+    user, password = node.child("user"), parse_secret(node.child("password"), f"{path}.password", border)
     if user is None or password is None:
         return None
     if user.kind == "object":
-        reference = _secret(user, f"{path}.user", border)
+        reference = parse_secret(user, f"{path}.user", border)
         return None if reference is None else (reference, password)
     if ":" in user.value:
         border.findings.value(user, f"{path}.user", "a user name without a colon (RFC 7617)")
     return user.value, password
 
 
-def _headers(node: Node | None, path: str, border: Border) -> tuple[tuple[str, SecretReference], ...]:
+def parse_headers(node: Node | None, path: str, border: Border) -> tuple[tuple[str, SecretReference], ...]:
+    """Headers that carry secrets, sorted by name."""
     headers: dict[str, tuple[str, SecretReference]] = {}
     for name, child in (node.value if node is not None else {}).items():
         lowered = name.lower()
@@ -88,7 +91,7 @@ def _headers(node: Node | None, path: str, border: Border) -> tuple[tuple[str, S
                 child.key_place, f"the header {quoted(name)}", "a header that the download does not set"
             )
         elif lowered in headers:
-            border.findings.add(child.key_place, f"the header {quoted(name)} again", "every header once")
-        elif (secret := _secret(child, f"{path}.{name}", border)) is not None:
+            border.findings.add(child.key_place, "a header again", "every header once")
+        elif (secret := parse_secret(child, f"{path}.{HIDDEN}", border)) is not None:
             headers[lowered] = (name, secret)
     return tuple(headers[name] for name in sorted(headers))

@@ -11,6 +11,17 @@ _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _MAX_LISTED = 20  # unreadable characters told one by one
+_BINARY_SHARE = 0.1  # with more unreadable characters than this at its start, a file is no text at all
+_MIN_UNREADABLE = 4
+_HEAD_CHARACTERS = 4096
+_MAGIC = (  # what a model file in place of the manifest starts with
+    (b"GGUF", "a GGUF model"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"\x7fELF", "a program"),
+)
 
 
 def decode(data: bytes, label: str, findings: Findings, limit_bytes: int) -> str | None:
@@ -23,12 +34,21 @@ def decode(data: bytes, label: str, findings: Findings, limit_bytes: int) -> str
         findings.add(start, "UTF-16 or UTF-32", "UTF-8", hint="save the file as UTF-8")
         return None
     text = data.decode(errors="surrogateescape").removeprefix("\ufeff")
+    if _is_binary(text):
+        what = next((words for magic, words in _MAGIC if data.startswith(magic)), "binary content")
+        findings.add(start, what, "a manifest in YAML, as UTF-8 text", hint="look at which file -f names")
+        return None
     count = 0
     for count, match in enumerate(_UNREADABLE.finditer(text), 1):
         if count > _MAX_LISTED:
             break
         findings.add(_place(label, text, match.start()), *_sentence(ord(match[0])))
     return _UNREADABLE.sub(REPLACED, text) if count else text
+
+
+def _is_binary(text: str) -> bool:
+    head = text[:_HEAD_CHARACTERS]
+    return len(_UNREADABLE.findall(head)) > max(_MIN_UNREADABLE - 1, len(head) * _BINARY_SHARE)
 
 
 def _sentence(code: int) -> tuple[str, str]:

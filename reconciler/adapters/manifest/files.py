@@ -5,11 +5,12 @@ from bisect import bisect_left
 from reconciler.adapters.manifest.border import Border
 from reconciler.adapters.manifest.findings import describe, quoted
 from reconciler.adapters.manifest.tree import BROKEN, Node
+from reconciler.core.desired import Artifact
 from reconciler.core.errors import Failure
 from reconciler.core.names import check_collisions, check_path
 from reconciler.core.reference import Reference
-from reconciler.core.state import Artifact, Digest, Role
 from reconciler.core.units import parse_size
+from reconciler.core.words import Digest, Role
 
 _MAX_COLLISIONS = 5  # told one by one
 

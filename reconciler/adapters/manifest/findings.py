@@ -3,11 +3,12 @@
 import re
 
 from reconciler.adapters.manifest.tree import Node
-from reconciler.core.errors import Problem
-from reconciler.core.reference import MAX_REFERENCE_CHARACTERS, display
+from reconciler.core.errors import MAX_PROBLEMS, Problem
+from reconciler.core.reference import FORMS, MAX_REFERENCE_CHARACTERS, display, scheme_of
 
-MAX_PROBLEMS = 1000  # nobody reads more; a hostile file must not make us write more
+HIDDEN = "(not shown)"  # in place of every word that may be a secret
 _MAX_QUOTED = 60
+_WITH_REVISION = re.compile(r"hf://[^/:@?#]+/|oci://[^/:@?#]+(?::[0-9]{1,5})?/")  # an @ further on is grammar
 _LAST_STEP = re.compile(r'(?:"[^"]*"|[^."]+)(?:\[[0-9]+\])*$')
 _KINDS = {
     "object": "a mapping",
@@ -56,24 +57,25 @@ def _label(path: str) -> str:
 
 
 def step(path: str, key: str) -> str:
-    """``path`` and one key more; a key with a dot in it is put in quotes."""
-    shown = f'"{key}"' if "." in key else key
+    """``path`` and one key more; a key with a dot in it is put in quotes, one like a URL shows no secret."""
+    clean = _clean_key(key)
+    shown = f'"{clean}"' if "." in clean else clean
     return f"{path}.{shown}" if path else shown
 
 
 def describe(node: Node) -> str:
-    """What stands there, for a message: never a value of the environment, a query or user information."""
-    if node.shown is not None:
-        return f"{quoted(node.shown)}, whose value is something else"
+    """What stands there, for a message: never a secret, a value of the environment, a query or user information."""
     match node.kind:
-        case "null":
-            return "empty" if not node.text else "null"
         case "object" | "array":
             return _KINDS[node.kind] if node.value else f"{_KINDS[node.kind]} without entries"
+        case _ if node.is_secret:
+            return f"a value {HIDDEN}"
+        case _ if node.shown is not None:
+            return f"{quoted(_clean(node.shown))}, whose value is something else"
+        case "null":
+            return "null" if node.text else "empty"
         case "string":
             return _describe_text(node.value)
-        case "boolean":
-            return node.text
         case _:
             return clipped(node.text)
 
@@ -81,7 +83,32 @@ def describe(node: Node) -> str:
 def _describe_text(text: str) -> str:
     if len(text) > MAX_REFERENCE_CHARACTERS:
         return f"a text of {len(text):,} characters"
-    return quoted(display(text) if "://" in text else text) if text else "an empty text"
+    return quoted(_clean(text)) if text else "an empty text"
+
+
+def _clean(text: str) -> str:
+    """Without what may be a secret in a URL, or in what was meant to be one: all before an @ and all after a ?."""
+    scheme = scheme_of(text)
+    is_url = text.startswith("://", len(scheme))
+    clean = display(text) if is_url else text
+    at, query = text.rfind("@"), len(re.split("[?#]", text, maxsplit=1)[0])
+    if _WITH_REVISION.match(text) or (query > at and "@" not in clean and "?" not in clean):
+        return clean
+    end = len(scheme) + 1 if is_url or scheme in FORMS else 0
+    start = text[:end] + "/" * (len(text) - end - len(text[end:].lstrip("/\\")))
+    if query < at:  # either may be part of the other: nothing is safe
+        return f"{start}…"
+    return f"{start}…{text[at:query]}" if at >= 0 else f"{text[:query]}…"
+
+
+def _clean_key(key: str) -> str:
+    """A key that may be a URL without its secrets; ``whisper@v2`` is a name that went wrong and is shown."""
+    return _clean(key) if "/" in key or ":" in key else key
+
+
+def quoted_key(key: str) -> str:
+    """A key in double quotes, without secrets."""
+    return quoted(_clean_key(key))
 
 
 def quoted(text: str) -> str:

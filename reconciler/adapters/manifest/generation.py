@@ -10,8 +10,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any
 
+from reconciler.core.desired import DesiredState
 from reconciler.core.digests import digest_bytes
-from reconciler.core.state import DesiredState, Digest
+from reconciler.core.words import Digest
 
 _NOT_MEANING = frozenset({"diagnostics", "digest", "files"})
 

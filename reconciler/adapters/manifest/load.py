@@ -24,9 +24,9 @@ from reconciler.adapters.manifest.rules import manifest_schema
 from reconciler.adapters.manifest.search import Document, Origin, find, lock_beside, read_bytes
 from reconciler.adapters.manifest.tree import Node, merge
 from reconciler.adapters.manifest.walker import Walker
+from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Failure, ManifestInvalid, Problem
 from reconciler.core.locked import LOCK_NAME, honour, parse_lock
-from reconciler.core.state import DesiredState
 
 
 def load(
@@ -64,7 +64,8 @@ def read_documents(
     """The bytes of every file of the manifest, in the order they are merged, and of the lock file beside the first.
 
     Raises:
-        ManifestInvalid: where one is missing or cannot be read.
+        ManifestInvalid: where one is missing or cannot be read; with what is wrong in the others, as far as that shows
+            without it.
     """
     findings = Findings()
     source = stdin if stdin is not None else sys.stdin.buffer if "-" in paths else None
@@ -72,6 +73,8 @@ def read_documents(
     found = [document for document in documents if document is not None]
     lock = lock_beside(found, cwd, findings)
     if len(findings):
+        if found:
+            _merged(found, environ, findings, is_whole=False)
         raise ManifestInvalid(findings.problems)
     return tuple(found if lock is None else [*found, lock])
 
@@ -107,9 +110,9 @@ def load_documents(
     everything = [Document(*document) for document in documents]
     files = [document for document in everything if not _is_lock(document)]
     findings = Findings()
-    border = Border(findings, {file.label: file.folder for file in files}, extensions)
+    border = Border(findings, {file.label: file.folder for file in files}, extensions, environ)
     with _without_collector():
-        root = _merged(files, environ, findings)
+        root = _merged(files, environ, findings, is_whole=bool(files))
         state = None if root is None else parse(root, border)
     if state is None or len(findings):
         raise ManifestInvalid(findings.problems)
@@ -120,7 +123,7 @@ def load_documents(
 
 
 def _is_lock(document: Document) -> bool:
-    return posixpath.basename(document.label) == LOCK_NAME
+    return posixpath.basename(document.label.rpartition(":")[2]) == LOCK_NAME  # COMMIT:PATH out of Git
 
 
 def _honoured(state: DesiredState, document: Document) -> DesiredState:
@@ -131,10 +134,14 @@ def _honoured(state: DesiredState, document: Document) -> DesiredState:
         raise ManifestInvalid((Problem(document.label, 1, 1, failure.message, expected, failure.hint),)) from failure
 
 
-def _merged(files: Sequence[Document], environ: Mapping[str, str], findings: Findings) -> Node | None:
-    """One walked tree of all documents; None, with problems, where nothing whole came out."""
+def _merged(
+    files: Sequence[Document], environ: Mapping[str, str], findings: Findings, *, is_whole: bool
+) -> Node | None:
+    """One walked tree of all documents; None, with problems, where nothing whole came out.
+
+    ``is_whole`` is False where a file is missing: each that is there is judged alone.
+    """
     roots: list[Node] = []
-    is_whole = bool(files)
     for file in files:
         before = len(findings)
         reading = read(file.data, file.label, environ, findings)

@@ -1,4 +1,4 @@
-"""``models``: each entry, defaults merged under it, as a :class:`~reconciler.core.state.DesiredModel`."""
+"""``models``: each entry, defaults merged under it, as a :class:`~reconciler.core.desired.DesiredModel`."""
 
 from dataclasses import dataclass, field, replace
 
@@ -9,10 +9,17 @@ from reconciler.adapters.manifest.files import parse_files, parse_single
 from reconciler.adapters.manifest.findings import step
 from reconciler.adapters.manifest.nearest import nearest, nearest_key
 from reconciler.adapters.manifest.rules import model_properties
+from reconciler.adapters.manifest.signatures import (
+    Hosts,
+    check_signature_source,
+    parse_signature,
+    rule_of_hosts,
+)
 from reconciler.adapters.manifest.tree import BROKEN, Node, merge
+from reconciler.core.desired import Artifact, DesiredModel, SignatureRule
 from reconciler.core.digests import spec_digest
-from reconciler.core.state import Artifact, DesiredModel, DownloadPolicy, ExtractMode, Priority, WantedState
 from reconciler.core.units import parse_share, parse_size
+from reconciler.core.words import DownloadPolicy, ExtractMode, Priority, WantedState
 
 FORMATS = (
     *("auto", "gguf", "ggml", "onnx", "ort", "tflite", "safetensors", "coreml", "mlmodel", "mlpackage", "mlmodelc"),
@@ -32,6 +39,7 @@ class _Entry:
     own: Node
     node: Node
     border: Border
+    hosts: Hosts = Hosts()
     path: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +64,9 @@ class _Entry:
         self.border.findings.add(child.key_place, found, expected, hint=hint, path=path)
 
 
-def parse_models(models: Node, defaults: Node | None, runtimes: frozenset[str], border: Border) -> list[DesiredModel]:
+def parse_models(
+    models: Node, defaults: Node | None, runtimes: frozenset[str], border: Border, hosts: Hosts
+) -> list[DesiredModel]:
     """Every entry that is a mapping, in the order of the manifest.
 
     Args:
@@ -64,13 +74,14 @@ def parse_models(models: Node, defaults: Node | None, runtimes: frozenset[str], 
         defaults: the ``defaults`` mapping, where there is one.
         runtimes: names that ``runtime:`` may say.
         border: where problems go.
+        hosts: who must have signed what comes from a host.
     """
     parsed = []
     has_defaults = defaults is not None and bool(defaults.value)
     for name, own in models.value.items():
         if own.kind == "object":
             node = merge(defaults, own) if has_defaults and defaults is not None else own
-            parsed.append(_model(_Entry(name, own, node, border), runtimes))
+            parsed.append(_model(_Entry(name, own, node, border, hosts), runtimes))
     return parsed
 
 
@@ -79,11 +90,12 @@ def _model(entry: _Entry, runtimes: frozenset[str]) -> DesiredModel:
     state = WantedState(entry.word("state", "present"))
     no_size: int | None = None
     no_share: float | None = None
+    artifacts = _artifacts(entry, state)
     model = DesiredModel(
         name=entry.name,
         state=state,
         priority=Priority[entry.word("priority", "normal").upper()],
-        artifacts=_artifacts(entry, state),
+        artifacts=artifacts,
         runtime=_runtime(entry, runtimes),
         memory_bytes=border.convert(node.child("memory"), f"{path}.memory", parse_size, no_size),
         pinned=entry.is_true("pin"),
@@ -99,6 +111,7 @@ def _model(entry: _Entry, runtimes: frozenset[str]) -> DesiredModel:
         depends_on=entry.words("dependsOn"),
         publish=entry.words("publish"),
         metadata=parse_metadata(node.child("metadata"), f"{path}.metadata", border),
+        signature=_signature(entry, artifacts),
     )
     return replace(model, spec_digest=spec_digest(model))
 
@@ -131,6 +144,16 @@ def _artifacts(entry: _Entry, state: WantedState) -> tuple[Artifact, ...]:
     if state is not WantedState.ABSENT and not any(_is_slip(key) for key in own.value):
         entry.problem("", f"{entry.path} without source", "source: URL, files: […], or state: absent")
     return ()
+
+
+def _signature(entry: _Entry, artifacts: tuple[Artifact, ...]) -> SignatureRule | None:
+    """Who must have signed: the entry's own word, else that of a host it comes from."""
+    node, path = entry.node.child("signature"), f"{entry.path}.signature"
+    rule = parse_signature(node, path, entry.border)
+    if node is not None:
+        is_one = len(artifacts) == 1 and bool(artifacts[0].path)
+        check_signature_source(rule, node, path, entry.border, 1 if is_one else 2)
+    return rule or rule_of_hosts(artifacts, entry.hosts)
 
 
 def _is_slip(key: str) -> bool:

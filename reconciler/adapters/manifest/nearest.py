@@ -1,6 +1,5 @@
 """What somebody probably meant: the nearest valid word, for hints."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -26,6 +25,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     bare = {_bare(name): name for name in names}
     if _bare(word) in bare:
         return bare[_bare(word)]
+    import difflib  # noqa: PLC0415 -- only for a slip of the pen
+
     close = difflib.get_close_matches(_bare(word[:64]), bare, n=1, cutoff=0.66)
     return bare[close[0]] if close else None
 

@@ -8,13 +8,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 from reconciler.adapters.manifest.tree import BROKEN, Node
-from reconciler.core.state import Diagnostic
+from reconciler.core.desired import Diagnostic
 
 NOT_YET: Mapping[str, str] = {
     "cache.compression=zstd": "compression at rest is not supported yet; files are stored as they are",
     "runtimes.*.type!=page-cache": "only runtimes of type page-cache are supported yet; nothing is loaded to this one",
-    "models.*.signature": "signatures are not checked yet; declare sha256 to be sure of the content",
-    "defaults.signature": "signatures are not checked yet; declare sha256 to be sure of the content",
 }
 _PATTERN = re.compile(r"([^=!]+)(?:(!?=)(.+))?")
 

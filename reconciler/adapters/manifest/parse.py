@@ -9,8 +9,9 @@ from reconciler.adapters.manifest.generation import generation
 from reconciler.adapters.manifest.models import parse_models
 from reconciler.adapters.manifest.not_yet import not_yet
 from reconciler.adapters.manifest.sections import parse_cache, parse_memory, parse_network, parse_runtimes
+from reconciler.adapters.manifest.signatures import parse_hosts
 from reconciler.adapters.manifest.tree import Node
-from reconciler.core.state import DesiredState
+from reconciler.core.desired import DesiredState
 
 
 def parse(root: Node, border: Border) -> DesiredState:
@@ -26,7 +27,7 @@ def parse(root: Node, border: Border) -> DesiredState:
         check_links(models, border)
         check_dependencies(models, border)
         names = frozenset(spec.name for spec in runtimes)
-        parsed = parse_models(models, root.child("defaults"), names, border)
+        parsed = parse_models(models, root.child("defaults"), names, border, parse_hosts(root.child("network"), border))
     name = about.child("name") if about is not None else None
     state = DesiredState(
         models=tuple(sorted(parsed, key=lambda model: model.name)),

@@ -6,7 +6,7 @@ On top stand four annotations that other validators pass over:
 
 * ``x-expected``: the phrase after "expected" in a message;
 * ``x-aliases``: words that people write in place of a key;
-* ``x-secret``: what stands there is never printed;
+* ``x-secret``: what stands there, a name or something in place of a mapping, is never printed;
 * ``x-text``: a number written there is taken as its source text (a digest of 64 decimal digits).
 
 Rules are built when they are first met: a manifest with three keys pays for three keys.

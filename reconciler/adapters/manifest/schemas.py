@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reconciler.adapters.manifest.nearest import nearest
 from reconciler.core.errors import permanent
 
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -22,8 +23,10 @@ def schema_text(name: str, package: Path = _PACKAGE) -> str:
                 return (folder / file_name).read_text(encoding="utf-8")
             except FileNotFoundError:
                 continue
-    known = ", ".join(schema_names(package))
-    raise permanent("unknown_schema", f"there is no schema named {name}", hint=f"schemas: {known}")
+    names = schema_names(package)
+    near = nearest(name, names)
+    meant = f"did you mean {near}? " if near else ""
+    raise permanent("unknown_schema", f"there is no schema named {name}", hint=f"{meant}schemas: {', '.join(names)}")
 
 
 def schema_names(package: Path = _PACKAGE) -> tuple[str, ...]:

@@ -66,7 +66,9 @@ def find(
         return _default(environ, cwd, findings, system)
     found: list[Origin] = []
     for path in paths:
-        if path == "-":
+        if not path:  # joined to the working directory it would be all of that
+            findings.add(("models.yaml", 1, 1), "an empty name", "a file, a folder or -")
+        elif path == "-":
             if any(origin.path == "-" for origin in found):
                 findings.add((STDIN_LABEL, 1, 1), "standard input a second time", "-f - once")
                 continue

@@ -4,19 +4,9 @@ from reconciler.adapters.manifest.border import Border
 from reconciler.adapters.manifest.credentials import parse_credentials
 from reconciler.adapters.manifest.nearest import nearest
 from reconciler.adapters.manifest.tree import Node
-from reconciler.core.state import (
-    CachePolicy,
-    Compression,
-    EvictionMode,
-    EvictionPolicy,
-    MemoryPolicy,
-    NetworkPolicy,
-    NetworkRequirement,
-    RuntimeSpec,
-    Size,
-    Window,
-)
+from reconciler.core.policies import CachePolicy, MemoryPolicy, NetworkPolicy, RuntimeSpec, Size, Window
 from reconciler.core.units import parse_duration, parse_rate, parse_share, parse_size, parse_size_or_share
+from reconciler.core.words import Compression, EvictionMode, EvictionPolicy, NetworkRequirement
 
 KNOWN_RUNTIMES = ("page-cache", "open-inference", "llama-server")
 
@@ -43,10 +33,22 @@ def parse_cache(node: Node | None, border: Border) -> CachePolicy:
         cleanup_interval_s=border.convert(
             node.child("cleanupInterval"), "cache.cleanupInterval", _interval, default.cleanup_interval_s
         ),
+        scrub_bytes_per_s=_scrub_rate(node.child("scrub"), border),
+        scrub_max_age_s=_scrub_age(node.child("scrub"), border),
         compression=Compression(_word(node, "compression", default.compression)),
         max_evictions_percent=percent,
         max_evictions_count=count,
     )
+
+
+def _scrub_rate(node: Node | None, border: Border) -> int | None:
+    default = CachePolicy().scrub_bytes_per_s
+    return border.convert(node.child("rate"), "cache.scrub.rate", _rate, default) if node else default
+
+
+def _scrub_age(node: Node | None, border: Border) -> float | None:
+    default = CachePolicy().scrub_max_age_s
+    return border.convert(node.child("maxAge"), "cache.scrub.maxAge", _retention, default) if node else default
 
 
 def parse_memory(node: Node | None, border: Border) -> MemoryPolicy:

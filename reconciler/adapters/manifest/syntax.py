@@ -2,10 +2,11 @@
 
 from typing import Any
 
+TAB = ("a tab", "spaces", "YAML is indented with spaces only")
 _CUT_OFF = "the file may be cut off"
 # libyaml's words → (what stands there, what was expected, hint); the first that is contained counts.
 _WORDS: tuple[tuple[str, tuple[str, str, str]], ...] = (
-    ("tab character", ("a tab", "spaces", "YAML is indented with spaces only")),
+    ("tab character", TAB),
     (
         "mapping values are not allowed",
         ("a second ':' or a wrong indentation", "one key and one value per line", "put a value with ': ' in quotes"),
@@ -39,7 +40,7 @@ _WORDS: tuple[tuple[str, tuple[str, str, str]], ...] = (
     ("maximum nesting", ("nesting that is far too deep", "a manifest that is less deep", "")),
 )
 _STARTS = {
-    "\t": ("a tab", "spaces", "YAML is indented with spaces only"),
+    "\t": TAB,
     "@": ("'@' at the start of a value", "a value in quotes", "'@' is reserved by YAML"),
     "`": ("'`' at the start of a value", "a value in quotes", "'`' is reserved by YAML"),
     "%": ("'%' at the start of a value", "a value in quotes", "'%' is reserved by YAML"),

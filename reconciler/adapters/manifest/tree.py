@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 BROKEN = "broken"
+SECRETS_KEY = "credentials"  # what stands below it, in a manifest as in a bootstrap, may be a secret in the open
 MAX_NUMBER_CHARACTERS = 400  # Python refuses to read thousands of digits; nobody means them
 
 _NUMBERS: tuple[tuple[re.Pattern[str], str, Callable[[str], Any]], ...] = (
@@ -38,10 +39,23 @@ class Node:
 
     ``value`` is a dict of nodes, a list of nodes or a scalar; ``text`` is a scalar's source text after references to
     the environment were replaced, ``shown`` the text before that (None where there were none): only that may appear in
-    a message. Lines and columns count from 1; those of the key are 0 for an element of a list and for the root.
+    a message. ``is_secret``: it stands at or below a key ``credentials``; no word of it may appear in a message. Lines
+    and columns count from 1; those of the key are 0 for an element of a list and for the root.
     """
 
-    __slots__ = ("column", "file", "is_plain", "key_column", "key_line", "kind", "line", "shown", "text", "value")
+    __slots__ = (
+        "column",
+        "file",
+        "is_plain",
+        "is_secret",
+        "key_column",
+        "key_line",
+        "kind",
+        "line",
+        "shown",
+        "text",
+        "value",
+    )
 
     def __init__(self, kind: str, value: Any, text: str, place: tuple[str, int, int]) -> None:
         self.kind = kind
@@ -52,6 +66,7 @@ class Node:
         self.key_column = 0
         self.shown: str | None = None
         self.is_plain = False
+        self.is_secret = False
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -104,6 +119,7 @@ def merge(lower: Node, upper: Node) -> Node:
         return upper
     merged = Node("object", dict(lower.value), "", upper.place)
     merged.key_line, merged.key_column = upper.key_line, upper.key_column
+    merged.is_secret = upper.is_secret
     for key, node in upper.value.items():
         below = merged.value.get(key)
         merged.value[key] = node if below is None else merge(below, node)

@@ -7,7 +7,7 @@ test holds its verdicts equal to those of ``jsonschema``.
 Values that fail are marked broken, so that later stages pass over them in silence.
 """
 
-from reconciler.adapters.manifest.findings import Findings, clipped, quoted, step
+from reconciler.adapters.manifest.findings import HIDDEN, Findings, clipped, quoted_key, step
 from reconciler.adapters.manifest.nearest import as_boolean, nearest_key, respell
 from reconciler.adapters.manifest.rules import Rule, Schema, homes
 from reconciler.adapters.manifest.tree import BROKEN, Node, resolve
@@ -63,21 +63,19 @@ class Walker:
         return False
 
     def _wrong_kind(self, rule: Rule, node: Node, path: str) -> None:
+        node.is_secret = node.is_secret or rule.is_secret
         hint = ""
-        if rule.is_secret and node.kind != "object":
-            key = path.rpartition(".")[2]
-            self._findings.add(node.place, f"{key} is a plain value", rule.expected, hint=_SECRET, path=path)
-            node.kind = BROKEN
-            return
-        if node.kind == "string" and node.shown is None:
+        if node.kind == "null":
+            hint = "give it a value or leave the key out"
+        elif node.is_secret:
+            hint = _SECRET if "object" in rule.kinds else ""
+        elif node.kind == "string" and node.shown is None:
             hint = self._hint(rule, node.value)
         elif node.kind in ("integer", "number") and "string" in rule.kinds and not rule.words and node.shown is None:
             meant = respell(node.text, rule.matches)
             hint = f"did you mean {meant}?" if meant else 'put it in quotes: "…"' if rule.matches(node.text) else ""
         elif "array" in rule.kinds and rule.items and node.kind in rule.items.kinds:
             hint = "write it as a list: [ … ]"
-        elif node.kind == "null":
-            hint = "give it a value or leave the key out"
         self._findings.value(node, path, rule.expected, hint=hint)
 
     def _hint(self, rule: Rule, text: str) -> str:
@@ -100,7 +98,7 @@ class Walker:
             self._bad_text(rule, node, path)
 
     def _bad_text(self, rule: Rule, node: Node, path: str) -> None:
-        hint = self._hint(rule, node.value) if node.shown is None else ""
+        hint = self._hint(rule, node.value) if node.shown is None and not node.is_secret else ""
         self._findings.value(node, path, rule.expected, hint=hint)
 
     def _number(self, rule: Rule, node: Node, path: str) -> None:
@@ -136,21 +134,23 @@ class Walker:
             if schema is not None:
                 self._check(self._schema.rule(schema), child, step(path, key), is_whole)
                 continue
+            shown = HIDDEN if node.is_secret and (rule.names is None or rule.names.is_secret) else key
             if rule.names is not None and not rule.names.matches(key):
-                place = child.key_place
-                self._findings.add(place, f"the name {quoted(key)}", rule.names.expected, path=step(path, key))
+                found = f"the name {quoted_key(shown)}"
+                self._findings.add(child.key_place, found, rule.names.expected, path=step(path, shown))
                 child.kind = BROKEN
             elif rule.additional is False:
-                self._unknown_key(rule, key, child, step(path, key))
+                self._unknown_key(rule, key, child, path, shown)
             elif isinstance(rule.additional, Rule):
-                self._check(rule.additional, child, step(path, key), is_whole)
+                self._check(rule.additional, child, step(path, shown), is_whole)
         self._count(rule, node, path, is_whole)
 
     def _count(self, rule: Rule, node: Node, path: str, is_whole: bool) -> None:
         least, most = rule.entries
         size = len(node.value)
         if (most is not None and size > most) or (is_whole and size < least):
-            keys = ", ".join(node.value) or "none"
+            shown = (HIDDEN if node.is_secret and key not in rule.properties else key for key in node.value)
+            keys = ", ".join(step("", key) for key in shown) or "none"
             self._findings.add(node.key_place, f"{path} with {clipped(keys)}", rule.expected, path=path)
             node.kind = BROKEN
             return
@@ -163,15 +163,16 @@ class Walker:
         wanted = self._schema.rule(rule.properties[key])
         place = node.key_place if path else (node.file, 1, 1)
         where = path or "the manifest"
-        expected = f"{key}: {quoted(wanted.words[0])[1:-1]}" if len(wanted.words) == 1 else f"{key}: {wanted.expected}"
+        expected = f"{key}: {clipped(wanted.words[0])}" if len(wanted.words) == 1 else f"{key}: {wanted.expected}"
         self._findings.add(place, f"{where} without {key}", expected, path=f"{path}.{key}".lstrip("."))
 
-    def _unknown_key(self, rule: Rule, key: str, child: Node, path: str) -> None:
+    def _unknown_key(self, rule: Rule, key: str, child: Node, path: str, shown: str) -> None:
         places, meant = homes().get(key), nearest_key(key, rule.properties)
         hint = f"did you mean {meant}?" if meant else ""
         if places:
             hint = f"{key} belongs to {' or '.join(places)}"
-        self._findings.add(child.key_place, f"the unknown key {quoted(key)}", rule.expected_keys, hint=hint, path=path)
+        found, path = f"the unknown key {quoted_key(shown)}", step(path, shown)
+        self._findings.add(child.key_place, found, rule.expected_keys, hint=hint, path=path)
         child.kind = BROKEN
 
 

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 
 from reconciler.core.errors import Failure, transient
 from reconciler.core.os_errors import map_os_error
+from reconciler.core.policies import RuntimeSpec
 from reconciler.core.ports import CancelToken, RuntimeModel
-from reconciler.core.state import RuntimeSpec
 
 _CHUNK_BYTES = 8 << 20
 _RESIDENT_SHARE = 0.99  # the kernel may take a page back between reading and looking

@@ -116,9 +116,12 @@ def json_of(answer: HttpAnswer, label: str) -> Any:
         Failure: transient ``malformed_answer`` where it is none: a proxy's page or a cut-off answer may pass.
     """
     try:
-        return json.loads(answer.body)
+        value = json.loads(answer.body)
+        if b"\\ud" in answer.body.lower():  # half a character cannot be sent, stored or printed
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise transient("malformed_answer", f"{label}: the server's answer is no JSON") from None
+    return value
 
 
 def xml_of(answer: HttpAnswer, label: str) -> "Element":

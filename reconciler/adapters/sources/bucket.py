@@ -14,12 +14,13 @@ from typing import Protocol
 
 from reconciler.adapters.sources.objects import MAX_OBJECTS, ObjectFacts
 from reconciler.adapters.sources.selection import select
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_collisions, check_path, quote
+from reconciler.core.observed import Resolution
 from reconciler.core.ports import Location, SourceContext
 from reconciler.core.reference import display
 from reconciler.core.roles import assign_roles
-from reconciler.core.state import Artifact, DesiredModel, Resolution
 
 
 class Dialect(Protocol):
@@ -104,26 +105,28 @@ class BucketSource:
                     "hostile_name", f"{display(url)}: the listing names {quote(facts.key)}, which is outside"
                 )
             if not facts.key.endswith("/"):  # an empty object that stands for a folder
-                found[check_path(facts.key.removeprefix(prefix), f"{display(url)}: object key")] = facts
+                found[facts.key.removeprefix(prefix)] = facts
             if len(found) > MAX_OBJECTS:
                 raise permanent("tree_too_large", f"{display(url)}: more than {MAX_OBJECTS} objects")
-        names = sorted(select(found, model.include, model.exclude))
+        what = f"{display(url)}: object key"
+        chosen = {check_path(key, what): found[key] for key in select(found, model.include, model.exclude)}
+        names = sorted(chosen)
         if not names:
             raise permanent("not_found", f"{display(url)}: there is no such object or prefix", hint="check the source")
-        check_collisions(names, f"{display(url)}: object key")
+        check_collisions(names, what)
         roles = assign_roles(names)
         files = tuple(
             Artifact(
                 name,
-                (f"{self.name}://{bucket}/{found[name].key}",),
-                found[name].digest,
-                found[name].size_bytes,
+                (f"{self.name}://{bucket}/{chosen[name].key}",),
+                chosen[name].digest,
+                chosen[name].size_bytes,
                 roles[name],
                 artifact.optional,
             )
             for name in names
         )
-        listing = "\n".join(f"{name}\t{found[name].revision}\t{found[name].size_bytes}" for name in names)
+        listing = "\n".join(f"{name}\t{chosen[name].revision}\t{chosen[name].size_bytes}" for name in names)
         revision = hashlib.sha256(listing.encode()).hexdigest()[:16]
         return Resolution(model.name, model.spec_digest, files, revision=revision)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.core.errors import permanent
-from reconciler.core.state import Credential, SecretReference
+from reconciler.core.policies import Credential, SecretReference
 
 Headers = tuple[tuple[str, str], ...]
 _PORTS = {"http": 80, "https": 443}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from reconciler.adapters.sources.hub_client import COMMIT, HubClient, HubFile, check_online
 from reconciler.adapters.sources.selection import (
@@ -22,16 +22,19 @@ from reconciler.adapters.sources.selection import (
     quants_of,
     select,
 )
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_collisions, check_path
+from reconciler.core.observed import Resolution
 from reconciler.core.ports import Location, SourceContext
 from reconciler.core.roles import assign_roles, role_by_name
-from reconciler.core.state import Artifact, DesiredModel, Resolution, Role
+from reconciler.core.words import Role
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _REFERENCE = re.compile(
     rf"hf://({_NAME}(?:/{_NAME})?)(?::([A-Za-z0-9._-]*))?(?:@(refs/(?:pr|convert)/[^/]+|[^/@]+))?(?:/(.*))?", re.DOTALL
 )
+_PLAIN = "/:@+,=()"  # of a file's name, what a reference holds as it stands
 Tree = dict[str, HubFile]
 
 
@@ -43,6 +46,11 @@ class HubReference:
     quant: str | None
     revision: str
     path: str
+
+    @property
+    def file(self) -> str:
+        """The file that PATH names, decoded."""
+        return unquote(self.path)
 
     @property
     def is_commit(self) -> bool:
@@ -84,7 +92,7 @@ class HubSource:
             raise permanent("not_resolved", f"{label} stands for a whole repository", hint="it is resolved first")
         client = HubClient(context, reference.repo)
         return Location(
-            client.file_url(reference.revision, unquote(reference.path)),
+            client.file_url(reference.revision, reference.file),
             label,
             client.headers(),
             refresh=lambda: self.locate(artifact, url, context),
@@ -104,13 +112,16 @@ def parse(url: str) -> HubReference:
     """Take a hub URL apart.
 
     Raises:
-        Failure: permanent ``bad_source``.
+        Failure: permanent ``bad_source`` or ``hostile_name``.
     """
     match = _REFERENCE.fullmatch(url)
     if match is None:
         raise permanent("bad_source", "this is no hub reference", hint="hf://ORG/REPO[:QUANT][@REVISION][/PATH]")
     repo, quant, revision, path = match.groups()
-    return HubReference(repo, quant, unquote(revision or "main"), path or "")
+    named = check_path(unquote(revision or "main"), "revision")  # published, it becomes the name of a file
+    if path:
+        check_path(unquote(path), "repository file")
+    return HubReference(repo, quant, named, path or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ class _TreeReader:
 
     def one_file(self, reference: HubReference, artifact: Artifact, url: str) -> list[Artifact]:
         """PATH alone; with its siblings where it is a shard or an index."""
-        path = reference.path if reference.path in self.tree else unquote(reference.path)
+        path = reference.path if reference.path in self.tree else reference.file
         found = self.tree.get(path)
         if found is None:
             raise self._missing(check_path(path, "repository file"))
@@ -210,7 +221,7 @@ class _TreeReader:
         return Artifact(path, (self._url(name),), file.digest, file.size_bytes, role, optional)
 
     def _url(self, name: str) -> str:
-        return f"hf://{self.client.repo}@{self.commit}/{name}"
+        return f"hf://{self.client.repo}@{self.commit}/{quote(name, safe=_PLAIN)}"
 
     def _missing(self, path: str) -> Failure:
         near = [name for name in self.tree if posixpath.basename(name) == posixpath.basename(path)]

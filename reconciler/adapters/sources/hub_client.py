@@ -16,7 +16,8 @@ from reconciler.adapters.sources.answers import bad_answer, json_of, sort_status
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.names import check_digest, check_path
 from reconciler.core.ports import HttpAnswer, SourceContext
-from reconciler.core.state import Digest
+from reconciler.core.units import is_byte_count
+from reconciler.core.words import Digest
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -107,11 +108,16 @@ class HubClient:
             match = _NEXT.search(answer.headers.get("link", ""))
             if match is None:
                 return
-            url = self._same_origin(urljoin(url, match[1]), label)
+            url = self._next(url, match[1], label)
         raise permanent("tree_too_large", f"{label}: the repository lists more than {MAX_PAGES} pages of files")
 
-    def _same_origin(self, url: str, label: str) -> str:
-        here, there = urlsplit(self.endpoint), urlsplit(url)
+    def _next(self, page: str, link: str, label: str) -> str:
+        """Where the next page is, which must be where the first one was: the token goes along."""
+        try:
+            url = urljoin(page, link)
+            here, there = urlsplit(self.endpoint), urlsplit(url)
+        except ValueError:
+            raise bad_answer(label, "the hub's next page has no address that can be read") from None
         if (there.scheme, there.netloc) != (here.scheme, here.netloc):
             raise bad_answer(label, "the hub's next page lies at another origin")
         return url
@@ -191,6 +197,6 @@ def _file_of(entry: dict[str, Any], label: str) -> HubFile:
     if isinstance(lfs, dict):
         size = lfs.get("size", size)
         digest = check_digest(str(lfs.get("oid") or lfs.get("sha256")), f"{label}: LFS")
-    if not isinstance(path, str) or type(size) is not int or size < 0:
+    if not isinstance(path, str) or not is_byte_count(size):
         raise bad_answer(label, "an entry of the hub's tree has no path or size")
     return HubFile(check_path(path, f"{label}: repository file"), size, digest)

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from importlib import import_module
 
+from reconciler.core.desired import Artifact, DesiredModel
+from reconciler.core.observed import Resolution
 from reconciler.core.ports import Location, Source, SourceContext
-from reconciler.core.state import Artifact, DesiredModel, Resolution
 
 
 class LateSource:

@@ -17,7 +17,8 @@ from typing import Any
 from reconciler.core.errors import permanent
 from reconciler.core.names import check_collisions, check_digest, check_path
 from reconciler.core.roles import assign_roles
-from reconciler.core.state import Digest, Role
+from reconciler.core.units import is_byte_count
+from reconciler.core.words import Digest, Role
 
 MAX_LAYERS = 10_000
 TITLE = "org.opencontainers.image.title"
@@ -114,7 +115,7 @@ def _packing(media: str, title: str) -> str:
 
 def _facts_of(entry: Mapping[str, Any], label: str) -> tuple[Digest, int]:
     size = entry.get("size")
-    if type(size) is not int or size < 0:
+    if not is_byte_count(size):
         raise permanent("bad_manifest", f"{label}: a layer has no size")
     return check_digest(str(entry.get("digest", "")), f"{label}: layer digest"), size
 

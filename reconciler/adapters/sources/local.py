@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.names import check_segment
+from reconciler.core.observed import Resolution
 from reconciler.core.os_errors import map_os_error
 from reconciler.core.ports import Location, SourceContext
-from reconciler.core.state import Artifact, DesiredModel, Resolution
 
 
 class LocalSource:

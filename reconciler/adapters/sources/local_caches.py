@@ -6,7 +6,7 @@
 | Ollama | OLLAMA_MODELS, ~/.ollama/models, /usr/share/ollama/.ollama/models | ``blobs/sha256-<hex>`` |
 | llama.cpp | LLAMA_CACHE, ~/.cache/llama.cpp | the ETag beside the file (``<file>.etag``, ``<file>.json``) |
 | LM Studio | ~/.lmstudio/models, ~/.cache/lm-studio/models | by exact size |
-| any folder | as given | by exact size |
+| any folder | RECONCILER_CACHES, several with ``:`` between | by exact size |
 
 The newer hub layout keeps one blob for all repositories and makes ``models--*/blobs/<hex>`` a link to it; following the
 link reads both. A name or a size is a promise only: whoever takes a copy hashes it first. Where the digest is in the
@@ -19,7 +19,8 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from reconciler.core.state import Digest, LocalCopy
+from reconciler.core.stored import LocalCopy
+from reconciler.core.words import Digest
 
 MIN_SIZE_MATCH_BYTES = 1 << 20  # below, equal sizes are common and a download is cheap
 MAX_ENTRIES = 20_000
@@ -28,24 +29,23 @@ _HEX = re.compile(r"\b[0-9a-f]{64}\b")
 Wanted = Mapping[Digest, int | None]
 
 
-def find_copies(wanted: Wanted, environment: Mapping[str, str], folders: Sequence[str] = ()) -> tuple[LocalCopy, ...]:
+def find_copies(wanted: Wanted, environment: Mapping[str, str]) -> tuple[LocalCopy, ...]:
     """Files outside the store that promise a wanted digest, sorted by digest, then in the order of the table above.
 
     Args:
         wanted: digest: size in bytes, None where nobody knows it (then only names count).
-        environment: HOME, HF_HUB_CACHE, HF_HOME, OLLAMA_MODELS, LLAMA_CACHE and XDG_CACHE_HOME are read.
-        folders: further folders, searched by size.
+        environment: HOME, XDG_CACHE_HOME, HF_HUB_CACHE, HF_HOME, OLLAMA_MODELS, LLAMA_CACHE and RECONCILER_CACHES.
     """
     if not wanted:
         return ()
     found: dict[str, LocalCopy] = {}
-    for copy in _candidates(wanted, environment, folders):
+    for copy in _candidates(wanted, environment):
         found.setdefault(copy.path, copy)
     order = {path: place for place, path in enumerate(found)}
     return tuple(sorted(found.values(), key=lambda copy: (copy.digest, order[copy.path])))
 
 
-def _candidates(wanted: Wanted, environment: Mapping[str, str], folders: Sequence[str]) -> Iterator[LocalCopy]:
+def _candidates(wanted: Wanted, environment: Mapping[str, str]) -> Iterator[LocalCopy]:
     home = Path(environment.get("HOME") or Path.home())
     cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
     for hub in _hub_folders(environment, cache):
@@ -54,7 +54,8 @@ def _candidates(wanted: Wanted, environment: Mapping[str, str], folders: Sequenc
     for models in [Path(ollama)] if ollama else [home / ".ollama/models", Path("/usr/share/ollama/.ollama/models")]:
         yield from _by_name(wanted, [models / "blobs"], "sha256-")
     yield from _by_etag(wanted, Path(environment.get("LLAMA_CACHE") or cache / "llama.cpp"))
-    by_size = [home / ".lmstudio/models", cache / "lm-studio/models", *map(Path, folders)]
+    named = [Path(folder) for folder in environment.get("RECONCILER_CACHES", "").split(os.pathsep) if folder]
+    by_size = [home / ".lmstudio/models", cache / "lm-studio/models", *named]
     yield from _by_size(wanted, by_size)
 
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from reconciler.core.errors import Failure, permanent
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 MAX_OBJECTS = 100_000
 MAX_PAGES = 1000

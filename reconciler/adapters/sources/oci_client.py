@@ -18,7 +18,7 @@ from reconciler.adapters.sources.answers import bad_answer, json_of, sort_status
 from reconciler.core.digests import digest_bytes
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.ports import HttpAnswer, SourceContext
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 Headers = tuple[tuple[str, str], ...]
 MANIFEST_TYPES = (
@@ -30,6 +30,8 @@ MANIFEST_TYPES = (
 MAX_MANIFEST_BYTES = 4 << 20  # what the specification asks registries to take at least, and clients at most
 DEFAULT_LIFETIME_S = 60.0
 _PARAMETER = re.compile(r'([A-Za-z]+)=(?:"([^"\\]*)"|([^\s",]+))')
+_BEARER = re.compile(r"(?:^|,)\s*bearer\s+", re.IGNORECASE)
+_CHALLENGE = re.compile(r",\s*[A-Za-z][A-Za-z0-9-]*\s+[A-Za-z0-9_-]+\s*=")
 _PARTNERS: Mapping[str, str] = {
     "registry-1.docker.io": "auth.docker.io",
     "registry.gitlab.com": "gitlab.com",
@@ -117,9 +119,8 @@ class RegistryClient:
         lifetime_s = DEFAULT_LIFETIME_S
         headers: Headers = ()
         if answer.status == 401:
-            scheme, _, rest = answer.headers.get("www-authenticate", "").partition(" ")
-            if scheme.lower() == "bearer":
-                parameters = {name.lower(): plain or bare for name, plain, bare in _PARAMETER.findall(rest)}
+            parameters = bearer_parameters(answer.headers.get("www-authenticate", ""))
+            if parameters is not None:
                 headers, lifetime_s = _fetch_token(parameters, repository, label, context)
             else:
                 headers = context.credentials(repository.origin + "/")
@@ -133,6 +134,17 @@ class RegistryClient:
         with self._guard:
             until, headers = self._tokens.get((repository.origin, repository.name), (0.0, ()))
         return headers if time.monotonic() < until else None
+
+
+def bearer_parameters(header: str) -> dict[str, str] | None:
+    """The parameters of the bearer challenge, among however many there are; None where there is none."""
+    bare = re.sub(r'"[^"]*"', lambda match: '"' * len(match[0]), header)  # a quoted text may read like a challenge
+    found = _BEARER.search(bare)
+    if found is None:
+        return None
+    after = _CHALLENGE.search(bare, found.end())
+    text = header[found.end() : after.start() if after else None]
+    return {name.lower(): plain or word for name, plain, word in _PARAMETER.findall(text)}
 
 
 def origin_of(host: str) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 from reconciler.adapters.sources.layers import read_layers
 from reconciler.adapters.sources.oci_client import Manifest, RegistryClient, Repository, origin_of
 from reconciler.adapters.sources.selection import select
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_digest
+from reconciler.core.observed import Resolution
 from reconciler.core.ports import Location, SourceContext
-from reconciler.core.state import Artifact, DesiredModel, Digest, Resolution
+from reconciler.core.words import Digest
 
 _REFERENCE = re.compile(
     r"oci://([A-Za-z0-9.\[\]:-]+)/([a-z0-9]+(?:[._/-]+[a-z0-9]+)*)(?::([A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?"

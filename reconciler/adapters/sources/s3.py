@@ -6,7 +6,6 @@ is signed. A bucket that lives in another region says so once and is asked there
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,10 +22,11 @@ from reconciler.adapters.sources.objects import MAX_PAGES, ObjectFacts, is_addre
 from reconciler.adapters.sources.signing import AwsKeys, encode_key, encode_query, sign_aws
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.ports import HttpAnswer, SourceContext
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 Headers = tuple[tuple[str, str], ...]
 _REGION = re.compile(r"[a-z]{2,}(?:-[a-z0-9]+){1,4}")
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId")
 _CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
 
 
@@ -46,7 +46,7 @@ class S3Dialect:
         label = f"s3://{bucket}/{key}"
         size = length_of(answer.headers)
         if answer.status != 200:
-            raise _failure(answer, label)
+            raise _failure(self._reasoned(answer, bucket, key, context), label)
         if size is None:
             raise bad_answer(label, "the server tells no size")
         revision = _word(answer.headers.get("x-amz-version-id", "")) or etag_of(answer.headers)
@@ -88,6 +88,14 @@ class S3Dialect:
             answer = context.http.ask(method, url, headers=headers)
         return answer
 
+    def _reasoned(self, answer: HttpAnswer, bucket: str, key: str, context: SourceContext) -> HttpAnswer:
+        """The same refusal with the body that tells why: an answer to HEAD has none."""
+        if answer.status not in (400, 403, 503):
+            return answer
+        url, headers = self._request("GET", (bucket, key, ""), context)
+        told = context.http.ask("GET", url, headers=(*headers, ("range", "bytes=0-0")))
+        return told if told.status == answer.status else answer
+
     def _region(self, bucket: str, context: SourceContext) -> str:
         environment = context.environment
         named = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
@@ -119,7 +127,7 @@ def digest_of(headers: Mapping[str, str]) -> Digest | None:
         return None
     try:
         raw = base64.b64decode(headers.get("x-amz-checksum-sha256", ""), validate=True)
-    except binascii.Error:
+    except ValueError:  # no base64, or no ASCII
         return None
     return Digest(f"sha256:{raw.hex()}") if len(raw) == 32 else None
 
@@ -154,6 +162,9 @@ def _failure(answer: HttpAnswer, label: str) -> Failure:
         code = code_of(xml_of(answer, label).findtext("Code"))
     if code == "NoSuchBucket":
         return permanent("not_found", f"{label}: there is no such bucket", hint="check the source")
+    if code in _EXPIRED:
+        hint = "get new temporary keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN go together"
+        return permanent("unauthorized", f"{label}: the credentials are not valid ({code})", hint=hint)
     if code == "SlowDown":
         return sort_status(HttpAnswer(429, answer.headers, b""), label)
     failure = sort_status(answer, f"{label} ({code})" if code else label)

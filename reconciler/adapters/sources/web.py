@@ -9,11 +9,12 @@ from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from reconciler.adapters.sources.answers import etag_of, length_of, sort_status
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure
 from reconciler.core.names import check_segment
+from reconciler.core.observed import Resolution
 from reconciler.core.ports import HttpAnswer, Location, SourceContext
 from reconciler.core.reference import display
-from reconciler.core.state import Artifact, DesiredModel, Resolution
 
 _REFUSES_HEAD = (400, 403, 405, 500, 501)  # signed URLs answer 403 to HEAD: the method is part of the signature
 _FIRST_BYTE = (("range", "bytes=0-0"),)

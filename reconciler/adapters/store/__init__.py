@@ -4,6 +4,7 @@ It is dumb and exact: it obeys, returns values, and knows nothing of manifests o
 lies; ``blobs`` and ``place`` hold the two orders that never lose a byte; ``sweep`` finishes what a crash cut off.
 """
 
+from reconciler.adapters.store.batch import Batch
 from reconciler.adapters.store.hashing import Hashed, usable_cores
 from reconciler.adapters.store.layout import (
     Blob,
@@ -20,6 +21,7 @@ from reconciler.adapters.store.store import Store
 from reconciler.core.os_errors import map_os_error
 
 __all__ = [
+    "Batch",
     "Blob",
     "Hashed",
     "Lock",

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from reconciler.core.errors import Failure, permanent, refused, transient
 from reconciler.core.os_errors import map_os_error
-from reconciler.core.state import FileStat
+from reconciler.core.stored import FileStat
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER_MODE = 0o755
@@ -93,18 +93,21 @@ def open_below(base_fd: int, parts: Sequence[str], *, create: bool = False, dura
         Failure: refused ``path_escape`` where a link stands in the way.
         OSError: anything else, FileNotFoundError where missing.
     """
-    folder_fd = os.dup(base_fd)
+    folder_fd = -1
     try:
         for part in parts:
-            next_fd = _step(folder_fd, part, create=create, durable=durable)
-            os.close(folder_fd)
-            folder_fd = next_fd
+            above_fd, folder_fd = folder_fd, _step(base_fd if folder_fd < 0 else folder_fd, part, create, durable)
+            if above_fd >= 0:
+                os.close(above_fd)
+        if folder_fd < 0:
+            folder_fd = os.dup(base_fd)
         yield folder_fd
     finally:
-        os.close(folder_fd)
+        if folder_fd >= 0:
+            os.close(folder_fd)
 
 
-def _step(folder_fd: int, name: str, *, create: bool, durable: bool) -> int:
+def _step(folder_fd: int, name: str, create: bool, durable: bool) -> int:
     if name in {"", ".", ".."} or "/" in name:
         raise refused("path_escape", f"{name!r} is no name of a folder in the store")
     try:

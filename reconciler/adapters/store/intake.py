@@ -11,10 +11,11 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from reconciler.adapters.store.blobs import commit_many, open_file, stat_blob
+from reconciler.adapters.store.batch import commit_many
+from reconciler.adapters.store.blobs import open_file, stat_blob
 from reconciler.adapters.store.folders import (
     FILE_MODE,
     failing,
@@ -32,7 +33,8 @@ from reconciler.adapters.store.usage import is_written
 from reconciler.core.errors import permanent, refused, transient
 from reconciler.core.names import check_path, check_segment
 from reconciler.core.ports import CancelToken
-from reconciler.core.state import Digest, FileStat
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest
 
 ProgressBytes = Callable[[int], None]
 
@@ -91,21 +93,77 @@ def _link_in(
 def _copy_in(
     root: str, source: str, digest: Digest, progress: ProgressBytes | None, cancel: CancelToken | None
 ) -> FileStat:
+    with (
+        open_root(root) as root_fd,
+        open_below(root_fd, (PARTIAL,), create=True) as partial_fd,
+        _copied(root, partial_fd, source, digest, (progress, cancel)) as (name, size_bytes),
+    ):
+        return commit_many(root, [(f"{PARTIAL}/{name}", digest, size_bytes)])[0]
+
+
+_Told = tuple[ProgressBytes | None, CancelToken | None]
+
+
+@contextmanager
+def _copied(
+    root: str, partial_fd: int, source: str, digest: Digest, told: _Told = (None, None)
+) -> Iterator[tuple[str, int]]:
+    """A checked, durable copy below ``partial/``: its name and size. What is left of it at the end is removed."""
     name = temporary(IMPORT_PREFIX)
-    with open_root(root) as root_fd, open_below(root_fd, (PARTIAL,), create=True) as partial_fd:
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        target_fd = os.open(name, flags, 0o600, dir_fd=partial_fd)
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            target_fd = os.open(name, flags, 0o600, dir_fd=partial_fd)
-            try:
-                actual, size_bytes = _fill(source, target_fd, f"{root}/{PARTIAL}/{name}", progress, cancel)
-                sync_data(target_fd, source)
-            finally:
-                os.close(target_fd)
-            _check(source, actual, digest)
-            return commit_many(root, [(f"{PARTIAL}/{name}", digest, size_bytes)])[0]
+            actual, size_bytes = _fill(source, target_fd, f"{root}/{PARTIAL}/{name}", *told)
+            sync_data(target_fd, source)
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=partial_fd)
+            os.close(target_fd)
+        _check(source, actual, digest)
+        yield name, size_bytes
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=partial_fd)
+
+
+def seal_blob(root: str, digest: Digest, placed: Sequence[tuple[str, str]], others: int) -> FileStat:
+    """Give a blob, and so every placed file that is it, its mode 0444 back. The caller has verified the content.
+
+    Where its inode has more names than ours (``placed`` below ``models/``, and ``others``), it is a stranger's file too
+    and stays as it is: the blob and what is placed of it become a copy.
+    """
+    folders, name = blob_parts(digest)
+    with (
+        failing(f"cannot set the mode of the blob {digest}"),
+        open_root(root) as root_fd,
+        open_below(root_fd, folders) as blob_fd,
+    ):
+        with open_file(blob_fd, name) as fd:
+            found = os.fstat(fd)
+            ours = [place for place in placed if _is_same(f"{root}/{MODELS}/{'/'.join(place)}", found)]
+            if stat.S_IMODE(found.st_mode) == FILE_MODE:
+                return file_stat(found)
+            if found.st_nlink <= 1 + len(ours) + others:
+                os.fchmod(fd, FILE_MODE)
+                return file_stat(os.fstat(fd))
+        with open_below(root_fd, (PARTIAL,), create=True) as partial_fd:
+            source = f"{root}/{'/'.join(folders)}/{name}"
+            with _copied(root, partial_fd, source, digest) as (copy, _):
+                os.chmod(copy, FILE_MODE, dir_fd=partial_fd)
+                os.rename(copy, name, src_dir_fd=partial_fd, dst_dir_fd=blob_fd)
+        sync(blob_fd, "/".join(folders))
+        for model, path in ours:
+            below, last = split(path)
+            with open_below(root_fd, (MODELS, model, *below)) as folder_fd:
+                _replace_by_link(blob_fd, name, folder_fd, last)
+                sync(folder_fd, path)
+        return file_stat(os.stat(name, dir_fd=blob_fd, follow_symlinks=False))
+
+
+def _is_same(path: str, found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), found)
+    except OSError:
+        return False
 
 
 def _fill(

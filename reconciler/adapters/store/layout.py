@@ -9,7 +9,7 @@
     partial/.swap-<random>/<name>      the old folder, for an instant, where the file system cannot exchange names
     partial/.stage-<random>/           an archive being unpacked
     partial/.import-<random>           a file being copied in
-    quarantine/<time>-<random>-<why>   bad copies
+    quarantine/<time>-<random>-<why>[-<digest it should have>]   bad copies
     state.db*, lock                    not counted
 
 All the temporary names are made under the owner's lock, and are swept (:mod:`.sweep`) by the next owner.
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.core.names import check_digest
-from reconciler.core.state import Digest, FileStat
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest
 
 BLOBS = ("blobs", "sha256")
 MODELS = "models"
@@ -82,13 +83,17 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A bad copy that was set aside: ``since`` in seconds since the epoch, ``reason`` the word given for it."""
+    """A bad copy that was set aside: ``since`` in seconds since the epoch, ``reason`` the word given for it.
+
+    ``digest`` is the one it should have had, where its name tells.
+    """
 
     name: str
     size_bytes: int
     allocated_bytes: int
     since: float
     reason: str
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +167,9 @@ def digest_of_link(text: str) -> Digest | None:
 def temporary(prefix: str) -> str:
     """A fresh name below ``partial/``."""
     return prefix + os.urandom(8).hex()
+
+
+def aside_name(since: int, word: str, digest: str = "") -> str:
+    """A fresh name below ``quarantine/``; the digest's algorithm is left out."""
+    name = f"{since}-{os.urandom(4).hex()}-{word}"
+    return f"{name}-{digest.removeprefix('sha256:')}" if digest else name

@@ -44,6 +44,22 @@ class Lock:
                 os.close(self._fd)
                 self._fd = -1
 
+    def keep(self, root: str) -> None:
+        """Take the lock anew where its file was taken away: whoever came would find the store free.
+
+        Raises:
+            StoreBusy: somebody came already.
+            Failure: what the operating system says about the new file.
+        """
+        if not os.path.isdir(root) or _identity(root) == self._key:  # noqa: PTH112 -- the store speaks text
+            return
+        with _GUARD:
+            fd, key = _take(root, exclusive=self.exclusive)
+            _HELD.pop(self._key, None)
+            os.close(self._fd)
+            self._fd, self._key = fd, key
+            _HELD[key] = self
+
     @property
     def is_held(self) -> bool:
         """Whether it was not released yet."""
@@ -83,7 +99,16 @@ def acquire(root: str, *, exclusive: bool = True) -> Lock:
         StoreBusy: refused ``store_busy``; somebody, also another thread of this process, holds it.
         Failure: what the operating system says about the file.
     """
-    with _GUARD, failing(f"cannot lock the store {root}"), open_root(root) as root_fd:
+    with _GUARD:
+        fd, key = _take(root, exclusive=exclusive)
+        lock = Lock(fd, key, exclusive=exclusive)
+        _HELD[key] = lock
+        return lock
+
+
+def _take(root: str, *, exclusive: bool) -> tuple[int, tuple[int, int]]:
+    """The locked file and who it is: device and inode."""
+    with failing(f"cannot lock the store {root}"), open_root(root) as root_fd:
         _refuse_if_held_here(root, root_fd)
         fd = _open_or_make(root_fd)
         try:
@@ -92,18 +117,23 @@ def acquire(root: str, *, exclusive: bool = True) -> Lock:
             os.close(fd)
             raise
         found = os.fstat(fd)
-        lock = Lock(fd, (found.st_dev, found.st_ino), exclusive=exclusive)
-        _HELD[lock._key] = lock  # noqa: SLF001 -- the register and the lock are one thing
-        return lock
+        return fd, (found.st_dev, found.st_ino)
 
 
 def _open_or_make(root_fd: int) -> int:
-    """The lock file, made only where it is missing; open for writing, as an exclusive POSIX lock wants it."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    """The lock file, made only where it is missing; open for writing, as an exclusive POSIX lock wants it.
+
+    On a read-only file system ``flock`` does without: a pass that has nothing to do must not fail there.
+    """
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(LOCK_NAME, flags, dir_fd=root_fd)
+        return os.open(LOCK_NAME, flags | os.O_RDWR, dir_fd=root_fd)
     except FileNotFoundError:
-        return os.open(LOCK_NAME, flags | os.O_CREAT, 0o644, dir_fd=root_fd)
+        return os.open(LOCK_NAME, flags | os.O_RDWR | os.O_CREAT, 0o644, dir_fd=root_fd)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(LOCK_NAME, flags | os.O_RDONLY, dir_fd=root_fd)
 
 
 def owner_pid(root: str) -> int | None:
@@ -120,6 +150,15 @@ def owner_pid(root: str) -> int | None:
                 os.close(fd)
     except (OSError, Failure):
         return None
+
+
+def _identity(root: str) -> tuple[int, int] | None:
+    """Device and inode of the lock file; None where there is none."""
+    try:
+        found = os.lstat(f"{root}/{LOCK_NAME}")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _refuse_if_held_here(root: str, root_fd: int) -> None:

@@ -17,7 +17,7 @@ from enum import Enum
 
 from reconciler.adapters.store.folders import list_folder, open_below, split
 from reconciler.adapters.store.layout import BLOBS, QUARANTINE, blob_parts, digest_of_link
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 Inode = tuple[int, int]
 

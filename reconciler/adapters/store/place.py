@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from reconciler.adapters.store.blobs import open_file
+from reconciler.adapters.store.blobs import require_file
 from reconciler.adapters.store.folders import (
     failing,
     list_folder,
@@ -34,6 +34,7 @@ from reconciler.adapters.store.folders import (
     walk_files,
 )
 from reconciler.adapters.store.layout import (
+    BLOBS,
     MODELS,
     PARTIAL,
     PLACE_PREFIX,
@@ -49,7 +50,7 @@ from reconciler.adapters.store.record import set_record
 from reconciler.adapters.store.syscalls import exchange, is_there, rename_noreplace
 from reconciler.core.errors import refused, transient
 from reconciler.core.names import check_collisions, check_path, check_segment
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 Files = Sequence[tuple[str, Digest]]  # path below the model's folder, digest of the blob
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
@@ -91,8 +92,8 @@ def place(
         job = _Job(root_fd, model, Ownership(root_fd, known), f"{int(now)}")
         with _stage(job) as stage_fd:
             with open_below(stage_fd, (model,), create=True, durable=False) as tree_fd:
-                for path, digest in files:
-                    _link_blob(root_fd, tree_fd, path, digest)
+                if files:
+                    _link_blobs(root_fd, tree_fd, files)
                 _carry_over(job, tree_fd, frozenset(path for path, _ in files))
                 if files:
                     set_record(tree_fd, record)
@@ -118,16 +119,25 @@ def _stage(job: _Job) -> Iterator[int]:
                 os.rmdir(name, dir_fd=partial_fd)
 
 
-def _link_blob(root_fd: int, tree_fd: int, path: str, digest: Digest) -> None:
-    """One file of the staged folder."""
+def _link_blobs(root_fd: int, tree_fd: int, files: Files) -> None:
+    """The files of the staged folder."""
+    try:
+        with open_below(root_fd, BLOBS) as blobs_fd:
+            for path, digest in files:
+                _link_blob(blobs_fd, tree_fd, path, digest)
+    except FileNotFoundError as error:
+        raise transient("blob_missing", f"the blob of {files[0][0]} is not in the store") from error
+
+
+def _link_blob(blobs_fd: int, tree_fd: int, path: str, digest: Digest) -> None:
     folders, name = split(path)
-    blob_folders, blob_name = blob_parts(digest)
+    (*_, shard), blob_name = blob_parts(digest)
     try:
         with (
-            open_below(root_fd, blob_folders) as blob_fd,
-            open_file(blob_fd, blob_name),
+            open_below(blobs_fd, (shard,)) as blob_fd,
             open_below(tree_fd, folders, create=True, durable=False) as folder_fd,
         ):
+            require_file(blob_fd, blob_name)
             try:
                 os.link(blob_name, name, src_dir_fd=blob_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
             except OSError as error:

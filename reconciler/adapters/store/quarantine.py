@@ -1,4 +1,7 @@
-"""Bad copies are set aside, not deleted: for a day somebody can look at them, and their good chunks can be reused."""
+"""Bad copies are set aside, not deleted: for a day somebody can look at them, and their good chunks can be reused.
+
+The name in ``quarantine/`` tells when, why, and of which digest the copy should have been.
+"""
 
 import os
 import re
@@ -6,7 +9,7 @@ import stat
 
 from reconciler.adapters.store.blobs import relative
 from reconciler.adapters.store.folders import failing, list_folder, open_below, open_root, split, sync
-from reconciler.adapters.store.layout import QUARANTINE, blob_parts
+from reconciler.adapters.store.layout import QUARANTINE, aside_name, blob_parts
 from reconciler.adapters.store.scan import quarantine_facts
 from reconciler.adapters.store.syscalls import rename_noreplace
 from reconciler.core.names import check_segment
@@ -14,18 +17,19 @@ from reconciler.core.names import check_segment
 _NOT_A_WORD = re.compile(r"[^a-z0-9_]+")
 
 
-def quarantine(root: str, what: str, reason: str, now: float) -> str:
-    """Move a blob (by digest) or a file of the store (by path) to ``quarantine/``; its name there.
+def quarantine(root: str, what: str, reason: str, now: float, digest: str = "") -> str:
+    """Move a blob (by digest) or a file of the store (by path, meant to have ``digest``) there; its name there.
 
     Raises:
         Failure: ``file_vanished`` where it is gone, ``outside_store``, ``path_escape``, or what the system says.
     """
     if what.startswith("sha256:"):
         folders, name = blob_parts(what)
+        digest = what
     else:
         folders, name = split(relative(root, what))
     word = _NOT_A_WORD.sub("_", reason.lower())[:40] or "bad"
-    aside = f"{int(now)}-{os.urandom(4).hex()}-{word}"
+    aside = aside_name(int(now), word, digest)
     with (
         failing(f"cannot set {what} aside"),
         open_root(root) as root_fd,
@@ -36,6 +40,14 @@ def quarantine(root: str, what: str, reason: str, now: float) -> str:
         sync(aside_fd, QUARANTINE)
         sync(from_fd, "/".join(folders))
     return aside
+
+
+def drop_name(root: str, path: str) -> None:
+    """Remove a placed file that is but another name of what was set aside."""
+    folders, name = split(relative(root, path))
+    with failing(f"cannot remove {path}"), open_root(root) as root_fd, open_below(root_fd, folders) as folder_fd:
+        os.unlink(name, dir_fd=folder_fd)
+        sync(folder_fd, "/".join(folders))
 
 
 def clean_quarantine(root: str, older_than: float) -> int:

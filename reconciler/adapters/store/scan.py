@@ -27,10 +27,10 @@ from reconciler.adapters.store.layout import (
     StoreScan,
     digest_of_link,
 )
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
-_ASIDE = re.compile(r"(\d+)-[0-9a-f]+-(.*)")
+_ASIDE = re.compile(r"(\d+)-[0-9a-f]+-(.*?)(?:-([0-9a-f]{64}))?")
 _UNCOUNTED = ("state.db", "lock", "control.sock", "source.git")  # state.db, -wal, -shm, and one that was moved aside
 _MAX_SIDECAR_BYTES = 8 << 20
 
@@ -57,12 +57,13 @@ class _Scan:
     foreign: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     seen: set[tuple[int, int]] = field(default_factory=set)
+    bad: set[tuple[int, int]] = field(default_factory=set)  # inodes of bad copies that were set aside
     used_bytes: int = 0
     foreign_bytes: int = 0
 
     def run(self) -> StoreScan:
         top = {entry.name: entry for entry in self.list("")}
-        for name in FOLDERS:
+        for name in (QUARANTINE, *(name for name in FOLDERS if name != QUARANTINE)):
             entry = top.pop(name, None)
             if entry is None:
                 continue
@@ -174,8 +175,8 @@ class _Scan:
     def scan_odd(self, entry: Entry, model: str, path: str) -> None:
         """A file below ``models/`` whose listing names no blob: a link of ours, or foreign, or drifted."""
         found = _stat(entry)
-        if found is None:
-            return
+        if found is None or (found.st_dev, found.st_ino) in self.bad:
+            return  # a second name of what was set aside, which a crash has kept: no model's file any more
         is_link = stat.S_ISLNK(found.st_mode)
         digest = _digest_of_link(entry) if is_link else None
         blob = self.by_inode.get(found.st_ino)  # overlay file systems list other inodes than they stat
@@ -208,9 +209,10 @@ class _Scan:
                 continue
             found = _stat(entry)
             if found is not None:
-                since, reason = quarantine_facts(entry.name, found)
+                since, reason, digest = quarantine_facts(entry.name, found)
                 allocated = self.count(found)
-                self.quarantined.append(Quarantined(entry.name, found.st_size, allocated, since, reason))
+                self.bad.add((found.st_dev, found.st_ino))
+                self.quarantined.append(Quarantined(entry.name, found.st_size, allocated, since, reason, digest))
 
     def count_tree(self, entry: Entry, path: str) -> None:
         if entry.is_dir(follow_symlinks=False):
@@ -228,12 +230,13 @@ _STEPS = {
 }
 
 
-def quarantine_facts(name: str, found: os.stat_result) -> tuple[float, str]:
-    """When and why a copy was set aside; by its change time where its name does not tell."""
+def quarantine_facts(name: str, found: os.stat_result) -> tuple[float, str, Digest | None]:
+    """When and why a copy was set aside (by its change time where its name does not tell), and what it should be."""
     match = _ASIDE.fullmatch(name)
     if match is None:
-        return found.st_ctime, "unknown"
-    return float(match[1]) or found.st_ctime, match[2]
+        return found.st_ctime, "unknown", None
+    digest = Digest(f"sha256:{match[3]}") if match[3] else None
+    return float(match[1]) or found.st_ctime, match[2], digest
 
 
 def _stat(entry: Entry) -> os.stat_result | None:

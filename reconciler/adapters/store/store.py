@@ -3,10 +3,12 @@
 # ruff: noqa: PTH100, PTH119 -- paths are plain strings here, as the system calls want them
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from reconciler.adapters.store import blobs, hashing, intake, links, lock, place, quarantine, sweep, usage
 from reconciler.adapters.store import record as records
+from reconciler.adapters.store.batch import Batch, commit_many, open_batch
 from reconciler.adapters.store.folders import failing, open_below, open_root, remove_tree
 from reconciler.adapters.store.layout import (
     FOLDERS,
@@ -25,7 +27,8 @@ from reconciler.adapters.store.scan import scan
 from reconciler.core.errors import Failure
 from reconciler.core.names import check_path, check_segment
 from reconciler.core.ports import CancelToken
-from reconciler.core.state import Digest, FileStat, LinkFact
+from reconciler.core.stored import FileStat, LinkFact
+from reconciler.core.words import Digest
 
 
 class Store:
@@ -102,17 +105,17 @@ class Store:
 
     # --- blobs ---------------------------------------------------------------------------------------------------
 
-    def commit(self, partial_path: str, digest: Digest, size_bytes: int, *, is_synced: bool = True) -> FileStat:
-        """Make a finished file (verified and synced by its engine) a blob; its name is durable where ``is_synced``."""
-        return blobs.commit_many(self.root, [(partial_path, digest, size_bytes)], is_synced=is_synced)[0]
+    def batch(self) -> AbstractContextManager[Batch]:
+        """Make finished files (verified and synced by their engine) blobs, one by one; durable after its ``sync``."""
+        return open_batch(self.root)
 
-    def sync_blobs(self, digests: Iterable[Digest]) -> None:
-        """Make the names of blobs durable that were committed without."""
-        blobs.sync_blobs(self.root, digests)
+    def commit(self, partial_path: str, digest: Digest, size_bytes: int) -> FileStat:
+        """Make one finished file a durable blob."""
+        return commit_many(self.root, [(partial_path, digest, size_bytes)])[0]
 
     def commit_many(self, finished: Sequence[tuple[str, Digest, int]]) -> tuple[FileStat, ...]:
         """The same for many (path, digest, size), with one sync per folder."""
-        return blobs.commit_many(self.root, finished)
+        return commit_many(self.root, finished)
 
     def import_file(
         self,
@@ -138,9 +141,12 @@ class Store:
         """A blob's stat; None where it is missing."""
         return blobs.stat_blob(self.root, digest)
 
-    def seal_blob(self, digest: Digest) -> FileStat:
-        """Give a blob its mode 0444 back."""
-        return blobs.seal_blob(self.root, digest)
+    def seal_blob(self, digest: Digest, placed: Sequence[tuple[str, str]] = (), others: int = 0) -> FileStat:
+        """Give a blob its mode 0444 back, by a copy of its own where strangers share its inode.
+
+        ``placed`` are the (model, path) where it lies under ``models/``; ``others`` counts names of ours elsewhere.
+        """
+        return intake.seal_blob(self.root, digest, placed, others)
 
     def remove_blob(self, digest: Digest) -> int:
         """Delete a blob; the allocated bytes freed. Fine where it is gone."""
@@ -204,9 +210,13 @@ class Store:
 
     # --- bad copies ----------------------------------------------------------------------------------------------
 
-    def quarantine(self, what: str, reason: str) -> str:
-        """Set a blob (digest) or a file of the store (path) aside; its name in ``quarantine/``."""
-        return quarantine.quarantine(self.root, what, reason, self._now())
+    def quarantine(self, what: str, reason: str, digest: Digest | None = None) -> str:
+        """Set a blob (digest) or a file of the store (path, meant to have ``digest``) aside; its name there."""
+        return quarantine.quarantine(self.root, what, reason, self._now(), digest or "")
+
+    def drop_name(self, path: str) -> None:
+        """Remove a placed file that is but another name of what was set aside."""
+        quarantine.drop_name(self.root, path)
 
     def clean_quarantine(self, older_than: float) -> int:
         """Delete what was set aside before ``older_than`` (epoch seconds); the allocated bytes freed."""
@@ -220,11 +230,11 @@ class Store:
 
     def make_link(self, target: str, link: str, *, is_own: bool = False) -> bool:
         """Make a declared link; True where something was written."""
-        return links.make_link(target, link, is_own=is_own)
+        return links.make_link(self.root, target, link, is_own=is_own)
 
     def link_fact(self, link: str, target: str, *, is_own: bool = False) -> LinkFact:
         """How a declared link stands."""
-        return links.link_fact(link, target, is_own=is_own)
+        return links.link_fact(self.root, link, target, is_own=is_own)
 
     def remove_link(self, link: str) -> bool:
         """Remove a link where it still points into this store."""
