@@ -6,7 +6,10 @@ Level-triggered: every event only means "look again", and truth is what is read 
   and :mod:`agenda` (times) ring it
 - :mod:`inputs` reads the manifest's bytes until they are quiet, from files or (:mod:`git_inputs`) from Git; :mod:`hops`
   tells which folders may change them; :mod:`force` decides which manifest is in force, and keeps the last good one
-- :mod:`passes` runs passes side by side; newest wins
+- :mod:`passes` runs passes side by side; newest wins; :mod:`questions` asks their origins beside them
+- :mod:`rounds` decides when to run and what to cancel, from :mod:`parts` that a test replaces
+- :mod:`wakes` hears what the kernel tells of memory and network
+- :mod:`scrub` hashes what lies in the store again, slowly
 - :mod:`daemon` is the loop, :mod:`live` what is told of it: by :mod:`control` and :mod:`client` (a socket in the
   store), :mod:`verbs` (what may be asked there), :mod:`notify` (systemd) and :mod:`listen` (HTTP)
 """

@@ -8,12 +8,16 @@ import queue
 MANIFEST = "manifest"  # a folder that holds the manifest, or a link to it, changed
 GIT = "git"  # a fetch ended
 DRIFT = "drift"  # a placed file changed
+STORE = "store"  # something below models/ was heard
+SCRUB = "scrub"  # a blob is not what it should be
 RETRY = "retry"  # a failure's back-off is over
 INTERVAL = "interval"  # the full pass
 SIGNAL = "signal"  # SIGHUP
 POKE = "poke"  # somebody asked
 MEMORY = "memory"  # available memory crossed a threshold
+ROOM = "room"  # there is as much more room as a model lacked
 NETWORK = "network"  # the default route changed
+ANSWER = "answer"  # a source that was slow answered
 ENDED = "ended"  # a pass ended
 RELEASED = "released"  # a pass is done with a model
 STOP = "stop"

@@ -1,48 +1,75 @@
-"""Listening to folders: each file event rings the bell, and that is all it does.
+"""Listening to folders: what file events name is told, and that is all they do.
 
-watchfiles does the listening in a thread of its own. No filter: a ConfigMap's swap shows under a name that nobody
-asked for. Only the folders themselves, not what is below them. When a folder was made again, or others became
-important, listening starts anew; after each start the bell rings once, since something may have changed in between.
+The kernel is asked without a step in between where only the folders themselves count: nothing runs while nothing
+happens. watchfiles listens where the kernel is another one, and where ``is_deep`` to all that is below. No filter: a
+ConfigMap's swap shows under a name that nobody asked for. When a folder was made again, or others became important,
+listening starts anew. Nothing told here is the truth: whoever hears looks again.
 """
 
+import os
+import select
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from reconciler.adapters.kernel_events import drain_files, open_file_events
 from reconciler.log import get_log
-from reconciler.watch.bell import MANIFEST, Bell
 
-STEP_MS = 50  # quiet for so long, and the event is told
+STEP_MS = 50  # quiet for so long, and the event is told; watchfiles wakes up as often
+DEEP_STEP_MS = 200  # harm has more time than an edit
 DEBOUNCE_MS = 200  # told at the latest, however long it goes on
 _TIMEOUT_MS = 60_000
+CALM_S = 0.05  # a burst is told a few times, not a thousand
 
 
 class Ears:
     """Listens to a changing set of folders. ``trouble`` says why it is deaf; empty where it hears."""
 
-    def __init__(self, bell: Bell) -> None:
-        self._bell = bell
-        self._folders: Mapping[str, tuple[int, int]] = {}
+    def __init__(self, heard: Callable[[frozenset[str]], None], *, is_deep: bool = False) -> None:
+        """Args: heard: is called with the paths that changed, in the thread that listens."""
+        self._heard, self._is_deep = heard, is_deep
+        self.folders: Mapping[str, tuple[int, int]] = {}
         self._stop = threading.Event()
+        self._hang_up = -1  # the end of a pipe whose closing ends the thread that listens
         self.trouble = ""
-        self.events = 0
 
     def listen(self, folders: Mapping[str, tuple[int, int]]) -> bool:
         """Listen to exactly these folders (with their device and inode); True where that is news."""
-        if folders == self._folders:
+        if folders == self.folders:
             return False
-        self._stop.set()
-        self._folders = dict(folders)
+        self.close()
+        self.folders = dict(folders)
         self._stop = threading.Event()
         self.trouble = ""
         if folders:
-            run = threading.Thread(target=self._run, args=(tuple(folders), self._stop), name="ears", daemon=True)
-            run.start()
+            fd, trouble = (-1, "deep") if self._is_deep else open_file_events(folders)
+            run, arguments = (self._run, (tuple(folders), self._stop)) if trouble else (self._poll, self._line(fd))
+            threading.Thread(target=run, args=arguments, name="ears", daemon=True).start()
         return True
 
     def close(self) -> None:
         """Stop listening."""
         self._stop.set()
-        self._folders = {}
+        self.folders = {}
+        if self._hang_up >= 0:
+            os.close(self._hang_up)
+            self._hang_up = -1
+
+    def _line(self, fd: int) -> tuple[int, int]:
+        end, self._hang_up = os.pipe()
+        return fd, end
+
+    def _poll(self, fd: int, end: int) -> None:
+        """Tell of whatever happens in the folders, until the other end of ``end`` is closed."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.register(end, 0)
+        calm = threading.Event()
+        while end not in dict(poll.poll()):
+            drain_files(fd)
+            self._heard(frozenset())
+            calm.wait(CALM_S)
+        for each in (fd, end):
+            os.close(each)
 
     def _run(self, folders: tuple[str, ...], stop: threading.Event) -> None:
         import watchfiles  # noqa: PLC0415 -- slow to import, and only a watch needs it
@@ -52,20 +79,19 @@ class Ears:
                 *folders,
                 watch_filter=None,
                 debounce=DEBOUNCE_MS,
-                step=STEP_MS,
+                step=DEEP_STEP_MS if self._is_deep else STEP_MS,
                 stop_event=stop,
                 rust_timeout=_TIMEOUT_MS,
                 yield_on_timeout=False,
                 raise_interrupt=False,
                 force_polling=False,
-                recursive=False,
+                recursive=self._is_deep,
                 ignore_permission_denied=True,
             )
-            for _ in events:
+            for changes in events:
                 if stop.is_set():
                     return
-                self.events += 1
-                self._bell.ring(MANIFEST)
+                self._heard(frozenset(path for _, path in changes))
         except Exception as error:  # noqa: BLE001 -- whatever it is, the heartbeat goes on without ears
             if not stop.is_set():
                 self.trouble = str(error) or type(error).__name__

@@ -5,16 +5,17 @@ bytes are kept in the ledger. That is told once for each such manifest, not ever
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.adapters import manifest
 from reconciler.adapters.ledger import EventType, Ledger
-from reconciler.bookkeeping import load_last_good, save_last_good
+from reconciler.bookkeeping import Noted, load_last_good, save_last_good
+from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Failure, ManifestInvalid
 from reconciler.core.remembered import SourceFact
-from reconciler.core.state import DesiredState
 from reconciler.log import get_log, scrub
 from reconciler.watch.inputs import Reading
+from reconciler.world import installed_extensions
 
 
 @dataclass(slots=True)
@@ -25,38 +26,47 @@ class Force:
     environ: Mapping[str, str]
     desired: DesiredState | None = None
     problem: str = ""
+    must_verify: bool = False  # then what was kept counts only where its signature was checked again
     source: SourceFact = field(default_factory=SourceFact)
     _seen: str = ""
 
     def restore(self) -> None:
         """Begin with the last good manifest: what a watch before this one had in force."""
-        kept = load_last_good(self.ledger, self.environ)
+        kept = None if self.must_verify else load_last_good(self.ledger, self.environ)
         if kept is not None:
             self.desired = kept.desired
-            self.source = SourceFact(kept.revision, kept.label)
+            self.source = kept.source
 
     def is_news(self, reading: Reading) -> bool:
         """Whether this is not what was taken up last."""
         return reading.digest + reading.revision != self._seen
 
+    def forget(self) -> None:
+        """The ledger begins anew: what is in force is read and kept once more."""
+        self._seen = ""
+
     def offer(self, reading: Reading) -> bool:
         """Take up what was read; True where another manifest is in force now."""
         self._seen = reading.digest + reading.revision
+        if reading.is_verified is False:
+            return self._refuse(reading)
         if reading.documents is None:
             return self._reject(reading.problem, reading)
+        noted = Noted(self.environ)
         try:
-            desired = manifest.load_documents(reading.documents, self.environ)
+            desired = manifest.load_documents(reading.documents, noted, installed_extensions)
         except ManifestInvalid as invalid:
             text = "; ".join(str(problem) for problem in invalid.problems[:3])
             more = len(invalid.problems) - 3
             return self._reject(f"{text} and {more} more" if more > 0 else text, reading)
-        return self._accept(desired, reading)
+        return self._accept(desired, reading, noted.taken)
 
-    def _accept(self, desired: DesiredState, reading: Reading) -> bool:
+    def _accept(self, desired: DesiredState, reading: Reading, taken: Mapping[str, str]) -> bool:
         before = self.desired
         is_other = before is None or before.digest != desired.digest or bool(self.problem)
         self.desired, self.problem = desired, ""
-        self.source = SourceFact(reading.revision, reading.label if reading.revision else "")
+        label = reading.label if reading.revision else ""
+        self.source = SourceFact(reading.revision, label, reading.is_verified)
         get_log().info(
             "manifest_loaded",
             generation=desired.digest,
@@ -65,10 +75,25 @@ class Force:
             revision=reading.revision,
         )
         try:
-            save_last_good(self.ledger, reading.documents or (), desired.digest, reading.revision, reading.label)
+            save_last_good(self.ledger, reading.documents or (), desired, self.source, reading.label, taken)
+            if reading.revision and (before is None or before.digest != desired.digest):
+                told = f"commit {reading.revision} of {reading.label} is in force"
+                self.ledger.events.record(EventType.NORMAL, "source_taken_up", told)
         except Failure as failure:
             get_log().warning("ledger_unwritable", error=failure.message, path=self.ledger.path)
         return is_other
+
+    def _refuse(self, reading: Reading) -> bool:
+        """A commit without the signature that is asked for: what is in force stays, and ``SourceVerified`` says why."""
+        kept = f"; commit {self.source.revision} stays in force" if self.source.revision else ""
+        message = f"{reading.problem}{kept}"
+        self.source = replace(self.source, is_verified=False, message=message)
+        get_log().warning("source_refused", source=reading.label, reason="signature_bad", message=message)
+        try:
+            self.ledger.events.record(EventType.WARNING, "signature_bad", message)
+        except Failure as failure:
+            get_log().warning("ledger_unwritable", error=failure.message, path=self.ledger.path)
+        return False
 
     def _reject(self, problem: str, reading: Reading) -> bool:
         text = scrub(problem)

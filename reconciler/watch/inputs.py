@@ -22,13 +22,17 @@ MAX_READS = 12  # then what was read last is taken, quiet or not
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at the inputs. ``problem`` says why there are no ``documents``; ``revision`` is the commit of Git."""
+    """One look at the inputs. ``problem`` says why there are no ``documents``; ``revision`` is the commit of Git.
+
+    ``is_verified`` tells of the commit's signature, None where none was asked for; False: the commit is refused.
+    """
 
     digest: str = ""
     documents: tuple[Document, ...] | None = None
     problem: str = ""
     revision: str = ""
     label: str = ""
+    is_verified: bool | None = None
 
 
 class FileInputs:
@@ -68,6 +72,9 @@ class FileInputs:
                 return again
             seen = again
         return seen
+
+    def fetch_now(self) -> None:
+        """Files are read each round as it is."""
 
     def folders(self) -> Mapping[str, tuple[int, int]]:
         """The folders whose events matter, with their identities."""

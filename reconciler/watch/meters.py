@@ -3,6 +3,8 @@
 import threading
 
 from reconciler.core.ports import Progress
+from reconciler.core.transfer import Transfer, seconds_left
+from reconciler.core.units import format_rate, format_size
 
 
 class Meters:
@@ -26,22 +28,42 @@ class Meters:
         with self._guard:
             self._frames.pop(model, None)
 
-    def sums(self) -> tuple[tuple[str, int, int | None, float | None], ...]:
-        """(model, bytes done, bytes in all, bytes a second) of each model in flight, by name."""
+    def sums(self) -> dict[str, Transfer]:
+        """Each model in flight, by name."""
         with self._guard:
-            return tuple(_sum(name, list(files.values())) for name, files in sorted(self._frames.items()))
+            return {name: _sum(list(files.values())) for name, files in sorted(self._frames.items())}
+
+    def arrived(self, model: str) -> tuple[str, ...]:
+        """The files of a model that were reported of, whatever became of them."""
+        with self._guard:
+            return tuple(self._frames.get(model, ()))
 
     def sentence(self) -> str:
         """For people: the models in flight with percent."""
         words = []
-        for name, done, total, _ in self.sums():
-            words.append(f"{name} {100 * done // total} %" if total else f"{name} {done} bytes")
+        for name, sum_ in self.sums().items():
+            total, done = sum_.total_bytes, sum_.done_bytes
+            rate = f" at {format_rate(sum_.rate)}" if sum_.rate else ""
+            words.append(f"{name} {100 * done // total} %{rate}" if total else f"{name} {format_size(done)}{rate}")
         return ", ".join(words[:3])
 
 
-def _sum(name: str, frames: list[Progress]) -> tuple[str, int, int | None, float | None]:
+def _sum(frames: list[Progress]) -> Transfer:
+    at_work = [frame for frame in frames if frame.stage != "done"]
     totals = [frame.total_bytes for frame in frames]
-    rates = [frame.rate for frame in frames if frame.rate is not None and frame.stage == "downloading"]
     known = [total for total in totals if total is not None]
     total = sum(known) if len(known) == len(totals) else None
-    return name, sum(frame.done_bytes for frame in frames), total, sum(rates) if rates else None
+    rates = [frame.rate for frame in at_work if frame.rate is not None and frame.stage == "downloading"]
+    done, rate = sum(frame.done_bytes for frame in frames), sum(rates) if rates else None
+    current = (at_work or frames)[-1]
+    return Transfer(
+        done_bytes=done,
+        total_bytes=total,
+        rate=rate,
+        seconds_left=seconds_left(done, total, rate),
+        file=current.path,
+        stage=current.stage,
+        files_done=len(frames) - len(at_work),
+        files_total=len(frames),
+        attempt=max(frame.attempt for frame in at_work or frames),
+    )

@@ -1,6 +1,8 @@
 """Talking to systemd: the few lines of sd_notify(3), by a datagram to ``$NOTIFY_SOCKET``.
 
-The watchdog is fed by the loop's own progress and by nothing else: a loop that hangs is restarted.
+The watchdog is fed by progress and by nothing else: by the loop's own rounds, and only while every pass that is under
+way gets anywhere (:mod:`reconciler.watch.pulse`). A loop or a pass that hangs is restarted. So ``WatchdogSec`` has to
+be longer than the longest silence that is in order: the slowest load into a runtime, the slowest answer of an origin.
 """
 
 import contextlib
@@ -38,10 +40,10 @@ class Notifier:
             self._status = text
             self._send(f"STATUS={text}")
 
-    def feed(self) -> None:
-        """The loop went round once more."""
+    def feed(self, silent_s: float = 0.0) -> None:
+        """The loop went round once more, and for so long a pass has told nothing new."""
         now = time.monotonic()
-        if self._watchdog_s and now - self._fed_at >= self._watchdog_s / 4:
+        if self._watchdog_s > silent_s and now - self._fed_at >= self._watchdog_s / 4:
             self._fed_at = now
             self._send("WATCHDOG=1")
 

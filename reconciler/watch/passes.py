@@ -12,18 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reconciler.adapters.ledger import Ledger
-from reconciler.core.actions import OutcomeStatus, Request
+from reconciler.core.actions import Outcome, OutcomeStatus, Request
+from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Failure
-from reconciler.core.ports import CancelToken
+from reconciler.core.ports import CancelToken, Progress
 from reconciler.core.report import ApplyResult
-from reconciler.core.state import DesiredState, Digest, WantedState
+from reconciler.core.words import Digest, WantedState
 from reconciler.execute.claims import Claims, ModelToken, Share
 from reconciler.log import get_log
 from reconciler.planning import Pass
 from reconciler.reconcile import Deadline, Listeners, run_pass
+from reconciler.watch import bell as triggers
+from reconciler.watch.pulse import Pulse
+from reconciler.watch.questions import Questions
 from reconciler.world import World
 
 MAX_SIDE_BY_SIDE = 4
+LEDGER_LOST = "ledger_corrupt"
+NOBODY = Listeners()
 
 
 @dataclass(slots=True, eq=False)
@@ -36,12 +42,13 @@ class Run:
     trigger: str
     token: ModelToken
     share: Share
+    also: Listeners = NOBODY
+    pulse: Pulse = field(default_factory=Pulse)
     made: Pass | None = None
     result: ApplyResult | None = None
     failure: Failure | None = None
     crash: BaseException | None = None  # a fault of the program: the loop ends with it
     ended: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
 
     @property
     def is_ordinary(self) -> bool:
@@ -49,9 +56,11 @@ class Run:
         return not self.request.verb
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether it has something in hand."""
-        return bool(self.share.models)
+    def has_lost_ledger(self) -> bool:
+        """Whether it found the database damaged."""
+        outcomes = self.result.outcomes if self.result else ()
+        found = [self.failure, *outcomes]
+        return any(each is not None and each.reason == LEDGER_LOST for each in found)
 
     def was_cut_off(self) -> bool:
         """Whether it left something undone because it was stopped."""
@@ -60,7 +69,7 @@ class Run:
 
 
 class Passes:
-    """Starts passes and knows which are under way. ``on_end`` is called in the pass's own thread."""
+    """Starts passes and knows which are under way. What is told of them is told in the pass's own thread."""
 
     def __init__(
         self,
@@ -68,12 +77,15 @@ class Passes:
         ledger: Ledger,
         cancel: CancelToken,
         listeners: Listeners,
-        on_end: Callable[[Run], None],
-        on_release: Callable[[], None],
+        told: tuple[Callable[[Run], None], Callable[[str], None]],
+        spawn: Callable[[Callable[[], None], str], None],
     ) -> None:
-        self.claims = Claims(on_release)
+        """Args: told: of a pass's end, and of what rings the bell; spawn: runs a pass beside the loop."""
+        self._on_end, ring = told
+        self.claims = Claims(lambda: ring(triggers.RELEASED))
+        self.questions = Questions(cancel, lambda: ring(triggers.ANSWER))
         self._world, self._ledger, self._cancel = world, ledger, cancel
-        self._listeners, self._on_end = listeners, on_end
+        self._listeners, self._spawn = listeners, spawn
         self._guard = threading.Lock()
         self._runs: list[Run] = []
         self._numbers = itertools.count(1)
@@ -90,19 +102,23 @@ class Passes:
         ordinary = [run for run in self.runs if run.is_ordinary and not run.share.is_superseded]
         return all(run.share.is_taken for run in ordinary) and len(ordinary) < MAX_SIDE_BY_SIDE
 
-    def start(self, desired: DesiredState, request: Request, trigger: str) -> Run:
-        """Begin a pass in a thread of its own."""
+    def start(self, desired: DesiredState, request: Request, trigger: str, also: Listeners = NOBODY) -> Run:
+        """Begin a pass in a thread of its own; ``also`` is told of its progress and outcomes."""
         token = ModelToken(self._cancel)
-        run = Run(next(self._numbers), desired, request, trigger, token, self.claims.open(token))
+        run = Run(next(self._numbers), desired, request, trigger, token, self.claims.open(token), also)
         with self._guard:
             self._runs.append(run)
-        run.thread = threading.Thread(target=self._run, args=(run,), name=f"pass-{run.number}", daemon=True)
-        run.thread.start()
+        self._spawn(lambda: self._run(run), f"pass-{run.number}")
         return run
+
+    def silent_s(self) -> float:
+        """For how long the pass that told least of late has told nothing new; 0 where none is under way."""
+        return max((run.pulse.silent_s() for run in self.runs), default=0.0)
 
     def supersede(self, desired: DesiredState) -> frozenset[str]:
         """A newer manifest is in force; the models whose work is given up."""
         new = specs(desired)
+        self.questions.drop_unwanted(new)
         lost: set[str] = set()
         for run in self.runs:
             if run.is_ordinary:
@@ -113,8 +129,8 @@ class Passes:
 
     def wait_given_up(self, models: frozenset[str], timeout_s: float) -> None:
         """Wait until nobody has these models in hand any more, but not for ever."""
-        end = time.monotonic() + timeout_s
-        while models & self.claims.busy() and time.monotonic() < end:
+        end = self._world.monotonic() + timeout_s
+        while models & self.claims.busy() and self._world.monotonic() < end:
             self._cancel.wait(0.02)
 
     def join(self, timeout_s: float) -> bool:
@@ -126,8 +142,8 @@ class Passes:
         log = get_log()
         log.debug("pass_started", generation=run.desired.digest, trigger=run.trigger)
         listeners = Listeners(
-            progress=self._listeners.progress,
-            on_outcome=self._listeners.on_outcome,
+            progress=lambda frame: self._on_progress(run, frame),
+            on_outcome=lambda outcome: self._on_outcome(run, outcome),
             on_change=self._listeners.on_change,
             on_pass=lambda made: self._on_pass(run, made),
         )
@@ -140,6 +156,7 @@ class Passes:
                 deadline=Deadline(run.token),
                 listeners=listeners,
                 share=run.share,
+                asker=self.questions.asker(run.request, frozenset(run.trigger.split(",")), run.token),
             )
         except Failure as failure:
             run.failure = failure
@@ -150,7 +167,18 @@ class Passes:
         finally:
             self._end(run)
 
+    def _on_progress(self, run: Run, frame: Progress) -> None:
+        run.pulse.see(frame)
+        self._listeners.progress(frame)
+        run.also.progress(frame)
+
+    def _on_outcome(self, run: Run, outcome: Outcome) -> None:
+        run.pulse.beat()
+        self._listeners.on_outcome(outcome)
+        run.also.on_outcome(outcome)
+
     def _on_pass(self, run: Run, made: Pass) -> None:
+        run.pulse.beat()
         run.made = made
         if not run.share.is_superseded and run.is_ordinary:
             self._listeners.on_pass(made)
