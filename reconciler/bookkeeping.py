@@ -5,17 +5,21 @@ All of it only where it differs from what the ledger says already: a second pass
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 from reconciler.adapters import manifest
-from reconciler.adapters.ledger import Ledger, LedgerFacts
+from reconciler.adapters.ledger import Ledger, LedgerFacts, Meta
 from reconciler.core.actions import Request
+from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Failure
-from reconciler.core.state import DesiredState, Digest, Override, WantedState
+from reconciler.core.observed import Override
+from reconciler.core.remembered import ConditionStatus, SourceFact
+from reconciler.core.words import Digest, WantedState
 from reconciler.observe import Sight
 from reconciler.publishing import remove_link
-from reconciler.world import World
+from reconciler.world import World, installed_extensions
 
 QUARANTINE_S = 86400.0  # how long a bad copy is kept
 FOLDERS = ("blobs", "models", "partial", "quarantine")
@@ -67,7 +71,7 @@ def keep_books(world: World, ledger: Ledger, desired: DesiredState, sight: Sight
             remove_link(world, path, is_own=True)
             ledger.links.forget(path)
         for override in sight.facts.overrides:
-            if override.kind in {"load", "unload", "rollback"} and _is_outdated(
+            if override.kind in {"load", "unload", "rollback", "cancel"} and _is_outdated(
                 override.model, override.spec_digest, desired
             ):
                 ledger.overrides.clear(override.model, kind=override.kind)
@@ -119,28 +123,77 @@ def sweep(world: World, sight: Sight) -> None:
         world.store.clean_quarantine(oldest)
 
 
+def save_conditions(ledger: Ledger, conditions: Sequence[ConditionStatus]) -> None:
+    """What holds, since when: a reader's status, and the next watch, go on from it."""
+    ledger.become_writer()
+    ledger.meta.save_conditions(json.dumps([asdict(condition) for condition in conditions], separators=(",", ":")))
+
+
+def kept_conditions(meta: Meta) -> tuple[ConditionStatus, ...]:
+    """As the last watch told them; none where there was none, or where they do not read well."""
+    try:
+        return tuple(ConditionStatus(**row) for row in json.loads(meta.conditions or "[]"))
+    except (ValueError, TypeError):
+        return ()
+
+
 class LastGood(NamedTuple):
-    """The manifest that was valid last, as a watch kept it. ``revision`` is its commit where it came out of Git."""
+    """The manifest that was valid last, as a watch kept it; ``source`` has its commit where it came out of Git."""
 
     desired: DesiredState
-    revision: str
-    label: str
+    source: SourceFact
+
+
+class Noted(Mapping[str, str]):
+    """An environment that notes what a manifest takes from it: its ``${NAME}``."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.taken: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        self.taken[name] = self._environ[name]
+        return self.taken[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
 
 
 def save_last_good(
-    ledger: Ledger, documents: Sequence[manifest.Document], generation: str, revision: str, label: str
+    ledger: Ledger,
+    documents: Sequence[manifest.Document],
+    desired: DesiredState,
+    source: SourceFact,
+    label: str,
+    taken: Mapping[str, str],
 ) -> None:
-    """Keep a valid manifest's bytes; nothing is written where they are kept already."""
+    """Keep a valid manifest: its bytes, and what its ``${NAME}`` stood for, since another process has not the same.
+
+    Nothing is written where that is kept already. The query of a URL may be a secret in spite of the rules: what stands
+    in one is not kept, and has to be set again where the manifest is read.
+    """
     kept = [[doc.label, doc.data.decode("utf-8", "replace"), doc.folder, doc.path] for doc in documents]
-    content = json.dumps({"revision": revision, "documents": kept}, separators=(",", ":")).encode()
+    values = {
+        name: value for name, value in sorted(taken.items()) if not any(value in each for each in _queries(desired))
+    }
+    facts = {"revision": source.revision, "is_verified": source.is_verified, "documents": kept, "values": values}
+    content = json.dumps(facts, separators=(",", ":")).encode()
     before = ledger.meta.last_good()
-    if before is None or before.content != content or before.generation != generation:
+    if before is None or before.content != content or before.generation != desired.digest:
         ledger.become_writer()
-        ledger.meta.save_last_good(content, label, generation)
+        ledger.meta.save_last_good(content, label, desired.digest)
+
+
+def _queries(desired: DesiredState) -> list[str]:
+    sources = (url for model in desired.models for artifact in model.artifacts for url in artifact.sources)
+    return [query for url in (*sources, *desired.network.mirrors) if (query := url.partition("?")[2])]
 
 
 def load_last_good(ledger: Ledger, environ: Mapping[str, str]) -> LastGood | None:
-    """The manifest that a watch kept; None where there is none, or where it does not parse here and now."""
+    """The manifest that a watch kept, as it meant it; None where there is none, or where it does not parse here."""
     kept = ledger.meta.last_good()
     if kept is None:
         return None
@@ -149,7 +202,24 @@ def load_last_good(ledger: Ledger, environ: Mapping[str, str]) -> LastGood | Non
         documents = [
             manifest.Document(label, text.encode(), folder, path) for label, text, folder, path in content["documents"]
         ]
-        desired = manifest.load_documents(documents, environ)
-    except (Failure, ValueError, KeyError, TypeError):
+        values = {str(name): str(value) for name, value in content.get("values", {}).items()}
+        desired = manifest.load_documents(documents, {**environ, **values}, installed_extensions)
+    except (Failure, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return LastGood(desired, str(content.get("revision", "")), kept.label)
+    return LastGood(desired, _source_of(content, kept.label))
+
+
+def last_source(ledger: Ledger, generation: str) -> SourceFact:
+    """Where the manifest of that generation came from, if it is the one that was kept; nothing known otherwise."""
+    kept = ledger.meta.last_good()
+    if kept is None or kept.generation != generation:
+        return SourceFact()
+    try:
+        return _source_of(json.loads(kept.content), kept.label)
+    except (ValueError, TypeError, AttributeError):
+        return SourceFact()
+
+
+def _source_of(content: Mapping[str, Any], label: str) -> SourceFact:
+    revision, is_verified = str(content.get("revision", "")), content.get("is_verified")
+    return SourceFact(revision, label if revision else "", is_verified if isinstance(is_verified, bool) else None)

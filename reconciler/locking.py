@@ -6,19 +6,20 @@ the store where the very same revision is installed.
 """
 
 import json
-import os
 import posixpath
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.adapters.ledger import LedgerFacts, RevisionRow
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.lock import LockComparison, compare_lock
 from reconciler.core.locked import LOCK_NAME, LockedModel, lock_document, locked_model, parse_lock
+from reconciler.core.observed import Resolution
 from reconciler.core.ports import CancelToken
-from reconciler.core.state import Artifact, DesiredModel, DesiredState, Resolution, WantedState
+from reconciler.core.words import WantedState
+from reconciler.durable import PUBLIC, write_whole
 from reconciler.resolve import failure_of, needs_asking, resolve_all
 from reconciler.world import World
 
@@ -119,17 +120,7 @@ def write_lock(path: str, entries: Sequence[LockedModel]) -> bool:
     try:
         if target.exists() and target.read_bytes() == data:
             return False
-        handle, temporary = tempfile.mkstemp(prefix=f".{LOCK_NAME}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)  # it is committed and read by others, as the manifest is
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(target, data, PUBLIC)  # it is committed and read by others, as the manifest is
     except OSError as error:
         raise permanent("lock_unwritable", f"cannot write {path}: {error.strerror}") from error
     return True

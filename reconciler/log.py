@@ -73,6 +73,7 @@ EVENTS: Mapping[str, frozenset[str]] = {
     "watch_suspended": frozenset({"until"}),
     "watch_resumed": frozenset({"reason"}),
     "source_fetched": frozenset({"source", "revision", "seconds"}),
+    "source_refused": frozenset({"source", "reason", "message"}),
     "source_unreachable": frozenset({"source", "reason", "message", "retry_in_s"}),
     "server_started": frozenset({"address"}),
     # memory and runtimes
@@ -82,12 +83,14 @@ EVENTS: Mapping[str, frozenset[str]] = {
     "model_unloaded": _MODEL | {"runtime", "reason", "seconds"},
     # everything else that a person should know
     "key_not_supported": frozenset({"path", "message", "reason"}),
-    "interrupted": frozenset({"signal"}),
+    "interrupted": frozenset({"signal", "message"}),
+    "command_failed": frozenset({"reason", "message", "hint", "problems"}),
     "repeated": frozenset({"event_name", "count", "seconds", "message"}),
 }
 
 _USER_INFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s@]*@", re.IGNORECASE)
 _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#'\"<>]*)[?#][^\s'\"<>)]*", re.IGNORECASE)
+_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{12})[0-9a-f]{52}\b")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -188,20 +191,30 @@ def _put_first(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> M
     return {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
 
 
+def _put_shortly(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """For people: nothing that says nothing, and of a digest as much as tells it from others."""
+    entry = _put_first(logger, method, event)
+    return {
+        key: _DIGEST.sub(r"\1", value) if isinstance(value, str) else value
+        for key, value in entry.items()
+        if value != "" and value is not None
+    }
+
+
 def _bind(fmt: str, colour: bool, write: Write) -> Any:
     import structlog  # noqa: PLC0415 -- 0.2 s that a quiet verb need not pay
 
     renderer: Any = (
         structlog.processors.JSONRenderer(sort_keys=False, default=str)
         if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=colour, pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(colors=colour, pad_event_to=0, sort_keys=False)
     )
     return structlog.wrap_logger(
         _Sink(write),
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _put_first,
+            structlog.processors.TimeStamper(fmt="iso" if fmt == "json" else "%Y-%m-%d %H:%M:%S", utc=fmt == "json"),
+            _put_first if fmt == "json" else _put_shortly,
             renderer,
         ],
     )

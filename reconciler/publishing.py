@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.adapters import hub_cache
-from reconciler.adapters.ledger import FileRow
+from reconciler.adapters.ledger import FileRow, LinkRow
 from reconciler.adapters.sources.hub import parse
 from reconciler.adapters.sources.hub_client import COMMIT, hub_home
-from reconciler.core.state import Artifact, DesiredModel, DesiredState, Digest, LinkFact, Resolution, StoredModel
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
+from reconciler.core.observed import Resolution
+from reconciler.core.stored import LinkFact, StoredModel
 from reconciler.core.targets import will_extract
+from reconciler.core.words import Digest
 from reconciler.world import World
 
 HUGGING_FACE = "huggingface"
@@ -28,30 +31,29 @@ class Published:
     digest: Digest | None
 
 
-def with_published(world: World, desired: DesiredState, resolutions: Iterable[Resolution]) -> DesiredState:
-    """The same state, with the links of what is published added to the links of each model."""
-    if not any(HUGGING_FACE in model.publish for model in desired.models):
+def with_published(cache: str, desired: DesiredState, resolutions: Iterable[Resolution]) -> DesiredState:
+    """The same state, with the links of what is published into ``cache`` added to the links of each model."""
+    if not cache or not any(HUGGING_FACE in model.publish for model in desired.models):
         return desired
     told = {(fact.model, fact.spec_digest): fact.files for fact in resolutions if not fact.reason}
     models = []
     for model in desired.models:
-        links = [file.link for file in published(world, model, told.get((model.name, model.spec_digest)))]
+        links = [file.link for file in published(cache, model, told.get((model.name, model.spec_digest)))]
         models.append(replace(model, links=(*model.links, *links)) if links else model)
     return replace(desired, models=tuple(models))
 
 
-def published(world: World, model: DesiredModel, files: tuple[Artifact, ...] | None) -> tuple[Published, ...]:
+def published(cache: str, model: DesiredModel, files: tuple[Artifact, ...] | None) -> tuple[Published, ...]:
     """What is to be published of a model, as far as it is resolved. What is unpacked is no file of a repository."""
     files = files or model.artifacts
     if HUGGING_FACE not in model.publish or will_extract(model, files):
         return ()
-    cache = _cache_folder(world.environment)
     found = []
     for file in files:
         url = next((url for url in file.sources if url.startswith("hf:")), "")
         reference = parse(url) if url and not file.optional else None
         if reference is not None and reference.path and COMMIT.fullmatch(reference.revision):
-            link = hub_cache.snapshot_path(cache, reference.repo, reference.revision, reference.path)
+            link = hub_cache.snapshot_path(cache, reference.repo, reference.revision, reference.file)
             found.append(Published(link, file.path, file.digest))
     return tuple(found)
 
@@ -72,6 +74,12 @@ def publish(world: World, model: DesiredModel, file: Published, rows: Mapping[st
     return hub_cache.publish(file.link, blob, etag, _ref_of(model), is_own=is_own)
 
 
+def names_elsewhere(blob: str, links: Iterable[LinkRow]) -> int:
+    """How many names a blob has in the caches that it is published into."""
+    names = {os.path.realpath(link.path) for link in links if hub_cache.is_snapshot_path(link.path)} - {blob}
+    return sum(os.path.exists(name) and os.path.samefile(name, blob) for name in names)  # noqa: PTH110, PTH121 -- text
+
+
 def remove_link(world: World, link: str, *, is_own: bool) -> None:
     """Take a declared or published link away, where it is ours."""
     if not hub_cache.is_snapshot_path(link):
@@ -89,7 +97,8 @@ def _ref_of(model: DesiredModel) -> str:
     return "main"
 
 
-def _cache_folder(environment: Mapping[str, str]) -> str:
+def cache_folder(environment: Mapping[str, str]) -> str:
+    """The hub client's own cache folder on this machine, absolute."""
     declared = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
     folder = os.path.expanduser(declared) if declared else str(hub_home(environment) / "hub")  # noqa: PTH111 -- text
     return os.path.realpath(folder)

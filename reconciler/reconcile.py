@@ -8,19 +8,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from reconciler.adapters.ledger import Change, Ledger, PassRow
+from reconciler.adapters.ledger import Change, EventType, Ledger, PassRow
 from reconciler.bookkeeping import keep_books, remember_request, tidy
-from reconciler.core.actions import ActionKind, Guard, Outcome, OutcomeStatus, Plan, Request
+from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus, Plan, Request
+from reconciler.core.desired import DesiredState
 from reconciler.core.document import plan_digest
 from reconciler.core.errors import Failure, refused
+from reconciler.core.gates import OUTSIDE_WINDOW
 from reconciler.core.ports import CancelToken, ProgressSink
 from reconciler.core.report import ApplyResult, Stop, apply_result
-from reconciler.core.saved import sort_saved
-from reconciler.core.state import DesiredState
+from reconciler.core.saved import left_to_do, sort_saved
+from reconciler.core.words import Digest
 from reconciler.execute.claims import Claims, Share
 from reconciler.log import get_log
-from reconciler.planning import NOTHING_ASKED, Pass, plan_pass
-from reconciler.resolve import NEVER
+from reconciler.planning import NOTHING_ASKED, Pass, asked_again, plan_pass
+from reconciler.resolve import NEVER, Asker, Patient
 from reconciler.world import World
 
 MAX_REPAIRS = 3  # rounds of planning again after verifying found damage
@@ -54,10 +56,13 @@ class Deadline:
             self.is_over = True
         return self.is_over
 
+    def left_s(self) -> float | None:
+        """The seconds that are left; None where there is no limit."""
+        return None if self.timeout_s is None else max(0.0, self.started + self.timeout_s - time.monotonic())
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait, but not past the deadline."""
-        left = None if self.timeout_s is None else max(0.0, self.started + self.timeout_s - time.monotonic())
-        spans = [span for span in (timeout, left) if span is not None]
+        spans = [span for span in (timeout, self.left_s()) if span is not None]
         self.token.wait(min(spans) if spans else None)
         return self.is_set()
 
@@ -99,6 +104,7 @@ def run_pass(  # noqa: PLR0913 -- one value each for what, how and who
     deadline: Deadline,
     listeners: Listeners,
     share: Share,
+    asker: Asker | None = None,
 ) -> ApplyResult:
     """One pass of the store's owner, who may have others under way: what they have in hand is left to them.
 
@@ -108,13 +114,16 @@ def run_pass(  # noqa: PLR0913 -- one value each for what, how and who
     started = time.monotonic()
     busy = share.claims.busy(share)
     remember_request(world, ledger, desired, request)
-    made = plan_pass(world, desired, ledger, request, cancel=deadline)
+    world.set_network(desired.network)
+    made = plan_pass(world, desired, ledger, request, asker=asker or Patient(deadline))
     skipped: tuple[Outcome, ...] = ()
     if saved is not None:
         made, skipped = _as_saved(made, saved)
+    digest = plan_digest(saved or made.plan)  # of the whole plan, also where some of it is true already
     listeners.on_pass(made)
     listeners.on_plan(made.plan)
-    _log_plan(made.plan)
+    _keep_answers(ledger, made)
+    _log_plan(made.plan, digest)
     outcomes = skipped
     if not made.plan.guards and not (deadline.is_set() and share.is_superseded):
         made = replace(made, plan=share.take(made.plan, busy))
@@ -125,18 +134,41 @@ def run_pass(  # noqa: PLR0913 -- one value each for what, how and who
         outcomes = tuple(_timed_out(outcome) for outcome in outcomes)
     seconds = time.monotonic() - started
     told = _as_it_stands(world, ledger, made, outcomes, request)
-    result = apply_result(told, plan_digest(made.plan), outcomes, seconds=seconds, stopped=stopped)
+    if saved is not None:
+        told = replace(told, actions=saved.actions)  # its order is that of the outcomes
+    result = apply_result(told, digest, outcomes, seconds=seconds, stopped=stopped)
     if outcomes:
         _remember_pass(world, ledger, made, result)
+        _remember_rebuilding(ledger, made, result)
     return result
 
 
-def _log_plan(plan: Plan) -> None:
+def _keep_answers(ledger: Ledger, made: Pass) -> None:
+    """What sources said is not asked again, also where the plan does nothing with it; nothing new is no write."""
+    known, observed = made.sight.facts.resolutions, made.sight.observed
+    again = asked_again(made.sight, made.plan) - set(observed.unanswered)
+    fresh = [
+        each
+        for each in observed.resolutions
+        if not each.reason and ((each.model, each.spec_digest) not in known or each.model in again)
+    ]
+    if not fresh or made.plan.actions:
+        return
+    try:
+        ledger.become_writer()
+        with ledger.transaction():
+            for resolution in fresh:
+                ledger.resolutions.save(resolution)
+    except Failure as failure:
+        get_log().warning("ledger_unwritable", error=failure.message, path=ledger.path)
+
+
+def _log_plan(plan: Plan, digest: Digest) -> None:
     log = get_log()
     tell = log.info if plan.summary.changes else log.debug  # a watch makes many a plan that changes nothing
     tell(
         "pass_planned",
-        plan_digest=plan_digest(plan),
+        plan_digest=digest,
         changes=plan.summary.changes,
         deferred=plan.summary.deferred,
         satisfied=plan.summary.satisfied,
@@ -151,7 +183,8 @@ def _as_it_stands(world: World, ledger: Ledger, made: Pass, outcomes: tuple[Outc
     if not outcomes or request.verb or made.plan.guards:
         return made.plan
     after = plan_pass(world, made.desired, ledger, request, offline=True).plan
-    ended_badly = {o.model for o in outcomes if o.status in {OutcomeStatus.FAILED, OutcomeStatus.CANCELLED}}
+    bad = {OutcomeStatus.FAILED, OutcomeStatus.CANCELLED}
+    ended_badly = {o.model for o in outcomes if o.status in bad and o.reason != OUTSIDE_WINDOW}
     deferred = tuple(entry for entry in after.deferred if entry.model not in ended_badly)
     return replace(made.plan, deferred=deferred)
 
@@ -174,7 +207,7 @@ def _run(
             return outcomes + ran
         outcomes += tuple(replace(o, status=OutcomeStatus.DONE) if o.reason == "damaged" else o for o in ran)
         repair = Request(only=tuple(sorted(checked)))
-        made = plan_pass(world, made.desired, ledger, repair, cancel=deadline)
+        made = plan_pass(world, made.desired, ledger, repair, asker=Patient(deadline))
         made = replace(made, plan=share.take(made.plan))
     return outcomes
 
@@ -183,7 +216,7 @@ def _execute(
     world: World, ledger: Ledger, made: Pass, deadline: Deadline, listeners: Listeners, share: Share
 ) -> tuple[Outcome, ...]:
 
-    with ledger.transaction():
+    with ledger.transaction():  # all of them: what was asked again may be told otherwise
         for resolution in made.sight.observed.resolutions:
             if not resolution.reason:
                 ledger.resolutions.save(resolution)
@@ -211,16 +244,27 @@ def _as_saved(fresh: Pass, saved: Plan) -> tuple[Pass, tuple[Outcome, ...]]:
         Outcome(action.id, action.kind, action.model, OutcomeStatus.SKIPPED, "already_true", "already true")
         for action in verdict.already_true
     )
-    guards: tuple[Guard, ...] = saved.guards
-    summary = replace(fresh.plan.summary, changes=len(verdict.todo))
-    plan = replace(saved, actions=tuple(verdict.todo), guards=guards, summary=summary)
-    return replace(fresh, plan=plan), skipped
+    return replace(fresh, plan=left_to_do(saved, verdict, fresh.plan)), skipped
 
 
 def _timed_out(outcome: Outcome) -> Outcome:
     if outcome.status is OutcomeStatus.CANCELLED and outcome.reason == "cancelled":
         return replace(outcome, reason="timed_out", message="not finished in time")
     return outcome
+
+
+def _remember_rebuilding(ledger: Ledger, made: Pass, result: ApplyResult) -> None:
+    """The database began empty, and a whole pass has been over the store: it knows again what was there."""
+    if result.summary.cancelled or not ledger.was_rebuilt:
+        return
+    found = sum(model.is_current and not model.is_foreign for model in made.sight.observed.store.models)
+    try:
+        ledger.meta.mark_rebuilt()
+        if found:
+            who = "1 model of the store is" if found == 1 else f"{found} models of the store are"
+            ledger.events.record(EventType.NORMAL, "ledger_rebuilt", f"{who} known again")
+    except Failure as failure:
+        get_log().warning("ledger_unwritable", error=failure.message, path=ledger.path)
 
 
 def _remember_pass(world: World, ledger: Ledger, made: Pass, result: ApplyResult) -> None:

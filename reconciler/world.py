@@ -8,42 +8,41 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from reconciler.adapters import plugins
 from reconciler.adapters.device import device_facts, disk_facts, memory_facts
 from reconciler.adapters.ledger import Ledger
+from reconciler.adapters.manifest import Extensions
 from reconciler.adapters.network import network_facts
 from reconciler.adapters.sources.registry import Sources, built_in_sources
 from reconciler.adapters.store import Store
-from reconciler.core.errors import permanent
+from reconciler.core.desired import Artifact, DesiredState
+from reconciler.core.errors import Failure, permanent
+from reconciler.core.observed import DeviceFacts, DiskFacts, MemoryFacts
+from reconciler.core.policies import NetworkPolicy, RuntimeSpec
 from reconciler.core.ports import (
     CancelToken,
     Extractor,
     Fetcher,
     FormatReader,
     HttpClient,
+    Location,
     Runtime,
     RuntimeFactory,
+    Source,
 )
 from reconciler.core.registry import Registry
-from reconciler.core.state import (
-    DesiredState,
-    DeviceFacts,
-    Digest,
-    DiskFacts,
-    LocalCopy,
-    MemoryFacts,
-    NetworkPolicy,
-    RuntimeSpec,
-)
+from reconciler.core.stored import LocalCopy
+from reconciler.core.words import Digest
 
 if TYPE_CHECKING:
     from reconciler.adapters.fetch import Engine
 
 STORE_FOLDER = "reconciler"
+FILES_AT_ONCE = 8  # fetched by one process, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,13 @@ class World:
     environment: Mapping[str, str]
     now: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
+    monotonic: Callable[[], float] = time.monotonic  # for spans: no clock that is set changes them
     sources: Sources = field(init=False)
     formats: Registry[FormatReader] = field(init=False)
     archives: Registry[Extractor] = field(init=False)
     runtimes: Registry[RuntimeFactory] = field(init=False)
-    _engines: dict[NetworkPolicy, "Engine"] = field(init=False, default_factory=dict)
+    _engine: "Engine | None" = field(init=False, default=None)
+    _network: NetworkPolicy | None = field(init=False, default=None)  # in force
     _runtimes: dict[RuntimeSpec, Runtime] = field(init=False, default_factory=dict)
     _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
 
@@ -84,7 +85,11 @@ class World:
         self.sources = Sources(built_in_sources(self.now), plugins.discoverer(plugins.SOURCES))
         self.formats = Registry((), plugins.discoverer(plugins.FORMATS))
         self.archives = Registry((), plugins.discoverer(plugins.ARCHIVES))
-        self.runtimes = Registry((), plugins.discoverer(plugins.RUNTIMES, make=False))
+        self.runtimes = Registry((), plugins.discoverer(plugins.RUNTIMES))
+
+    def extensions(self) -> Extensions:
+        """The words that a manifest may use because of what code and packages registered."""
+        return _extensions(self.sources, self.formats, self.runtimes)
 
     # --- facts ---------------------------------------------------------------------------------------------------
 
@@ -96,12 +101,11 @@ class World:
         """The RAM now."""
         return memory_facts()
 
-    def device(self, desired: DesiredState) -> DeviceFacts:
-        """What this machine is."""
+    def device(self) -> DeviceFacts:
+        """What this machine is, whatever its manifest says."""
         kind, is_metered = network_facts(self.environment)
         return device_facts(
             now=self.now(),
-            labels=dict(desired.labels),
             environment=self.environment,
             network=kind,
             is_metered=is_metered,
@@ -120,29 +124,50 @@ class World:
     # --- the network ---------------------------------------------------------------------------------------------
 
     def fetcher(self, desired: DesiredState) -> Fetcher:
-        """The download engine for this manifest's network policy; one for the process."""
-        return self._engine(desired.network)
+        """The download engine; one for the process."""
+        return self._engine_for(desired.network)
 
     def source_context(self, desired: DesiredState, cancel: CancelToken) -> Context:
         """What sources use to ask their origins."""
-        return Context(self._engine(desired.network).client, self.environment, cancel, desired.network)
+        return Context(self._engine_for(desired.network).asking(cancel), self.environment, cancel, desired.network)
 
-    def _engine(self, network: NetworkPolicy) -> "Engine":
+    def locate_all(self, places: Iterable[tuple[Artifact, str]], context: Context) -> tuple[Location, ...]:
+        """Where the engine reads each (file, URL) from; one that cannot be told is left out while another can.
+
+        Raises:
+            Failure: the first, where none can be told.
+        """
+        found: list[Location] = []
+        first: Failure | None = None
+        for file, url in places:
+            try:
+                found.append(self.sources.for_url(url).locate(file, url, context))
+            except Failure as failure:
+                if failure.reason == "cancelled":
+                    raise
+                first = first or failure
+        if first is not None and not found:
+            raise first
+        return tuple(found)
+
+    def set_network(self, network: NetworkPolicy) -> None:
+        """This policy is in force: its limits hold for the whole process from now on, also for what is under way."""
         with self._guard:
-            engine = self._engines.get(network)
-            if engine is None:
+            self._network = network
+            if self._engine is not None:
+                self._engine.adjust(**_limits_of(network))
+
+    def _engine_for(self, network: NetworkPolicy) -> "Engine":
+        """The engine; where no policy was put in force yet, with the limits of this one."""
+        with self._guard:
+            if self._engine is None:
                 from reconciler.adapters.fetch import Engine, Settings  # noqa: PLC0415 -- only where bytes are missing
 
-                engine = Engine(
-                    Settings(
-                        bandwidth_bytes=network.bandwidth_bytes_per_s,
-                        environment=self.environment,
-                        now=self.now,
-                        random=self.random,
-                    )
+                limits = _limits_of(self._network or network)
+                self._engine = Engine(
+                    Settings(environment=self.environment, now=self.now, random=self.random, **limits)
                 )
-                self._engines[network] = engine
-            return engine
+            return self._engine
 
     # --- runtimes ------------------------------------------------------------------------------------------------
 
@@ -173,9 +198,24 @@ class World:
 
     def close(self) -> None:
         """Close idle connections."""
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+class _Limits(TypedDict):
+    bandwidth_bytes: int | None
+    files: int
+    ask_timeout_s: float
+
+
+def _limits_of(network: NetworkPolicy) -> _Limits:
+    """A policy in the engine's words. The files of one model may come side by side, however few models do."""
+    return {
+        "bandwidth_bytes": network.bandwidth_bytes_per_s,
+        "files": max(FILES_AT_ONCE, network.models),
+        "ask_timeout_s": network.timeout_s,
+    }
 
 
 def store_root(option: str | None, environment: Mapping[str, str]) -> str:
@@ -195,6 +235,20 @@ def open_world(option: str | None = None, environment: Mapping[str, str] | None 
     """The real world. Nothing is created."""
     environ = dict(os.environ) if environment is None else dict(environment)
     return World(Store(store_root(option, environ), time.time), environ)
+
+
+def installed_extensions() -> Extensions:
+    """The words that a manifest may use because of installed packages, where there is no World yet."""
+    found = (plugins.discover(group) for group in (plugins.SOURCES, plugins.FORMATS, plugins.RUNTIMES))
+    return _extensions(*([entry.item for entry in entries if entry.item is not None] for entries in found))
+
+
+def _extensions(sources: Iterable[Source], formats: Iterable[FormatReader], runtimes: Iterable[object]) -> Extensions:
+    return Extensions(
+        frozenset(scheme for source in sources for scheme in source.schemes),
+        frozenset(reader.name for reader in formats),
+        frozenset(str(getattr(factory, "type", "")) for factory in runtimes),
+    )
 
 
 def wall_clock() -> float:

@@ -12,10 +12,12 @@ from typing import BinaryIO
 
 from reconciler.adapters.ledger import LedgerFacts, RevisionRow
 from reconciler.bundles.carried import BLOBS, INDEX, KIND, Carried
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
 from reconciler.core.errors import permanent, transient
-from reconciler.core.locked import LockedModel, entries_document, label_of
+from reconciler.core.locked import LockedModel, check_carried, entries_document, label_of
 from reconciler.core.ports import CancelToken
-from reconciler.core.state import Artifact, DesiredModel, DesiredState, Digest, WantedState
+from reconciler.core.selector import labelled, why_not_here
+from reconciler.core.words import Digest, WantedState
 from reconciler.world import World
 
 _PIECE = 1 << 20
@@ -24,23 +26,23 @@ _PIECE = 1 << 20
 def export_bundle(
     world: World, desired: DesiredState | None, facts: LedgerFacts, names: Sequence[str], path: str, cancel: CancelToken
 ) -> Carried:
-    """Write the models that are named, or else all that the manifest wants (without one: all in the store).
+    """Write the models that are named, or else all that the manifest wants here (without one: all in the store).
 
     Raises:
-        Failure: permanent ``not_present`` where one is not in the store, ``damaged`` where a blob is not its digest.
+        Failure: permanent ``not_present`` where one is not in the store, ``damaged`` where a blob is not its digest,
+            ``not_checkable`` or ``digest_mismatch`` where it is not what the manifest declares.
     """
     wanted = {model.name: model for model in desired.models} if desired is not None else {}
-    chosen = (
-        names
-        or [name for name, model in wanted.items() if model.state is not WantedState.ABSENT]
-        or sorted(facts.revisions)
-    )
+    chosen = names or (sorted(facts.revisions) if desired is None or not wanted else _wanted_here(world, desired))
     entries = []
     for name in chosen:
         row = next((row for row in facts.revisions.get(name, ()) if row.is_current), None)
         if row is None:
             raise permanent("not_present", f"{name} is not in the store", hint="run reconciler apply first")
-        entries.append(_entry_of(row, _sources(name, row, facts, wanted)))
+        entry = _entry_of(row, _sources(name, row, facts, wanted))
+        if name in wanted:
+            check_carried(wanted[name], entry)  # the far machine would refuse it
+        entries.append(entry)
     sizes = {file.digest: file.size_bytes or 0 for entry in entries for file in entry.files if file.digest}
     with _replacing(path) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as bundle:
         index = json.dumps(entries_document(KIND, entries), indent=2, ensure_ascii=False).encode()
@@ -48,6 +50,13 @@ def export_bundle(
         for digest, size in sorted(sizes.items()):
             _add_blob(bundle, world, digest, size, cancel)
     return Carried(tuple(entry.name for entry in entries), len(sizes), sum(sizes.values()))
+
+
+def _wanted_here(world: World, desired: DesiredState) -> list[str]:
+    device = labelled(world.device(), desired.labels)
+    memory, disk = world.memory(), world.disk()
+    wanted = [model for model in desired.models if model.state is not WantedState.ABSENT]
+    return [model.name for model in wanted if not why_not_here(model, device, memory, disk)]
 
 
 def _sources(

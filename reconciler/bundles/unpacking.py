@@ -1,17 +1,22 @@
 """Import: from a file that nobody vouches for to verified blobs and placed models."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.adapters import formats
 from reconciler.adapters.archives.tar import TarExtractor
 from reconciler.adapters.ledger import FileRow, Installed, Ledger
 from reconciler.bundles.carried import BLOBS, INDEX, KIND, Carried
+from reconciler.core.desired import DesiredModel, DesiredState
 from reconciler.core.errors import Failure, permanent, refused
-from reconciler.core.locked import LockedModel, parse_entries
+from reconciler.core.locked import LockedModel, check_carried, locked_model, parse_entries
+from reconciler.core.observed import Resolution
 from reconciler.core.ports import CancelToken, Member, Proof
-from reconciler.core.state import DesiredModel, DesiredState, Digest, FileStat, Resolution
+from reconciler.core.reference import scheme_of
+from reconciler.core.stored import FileStat
 from reconciler.core.units import format_size
+from reconciler.core.words import Digest
 from reconciler.execute.placing import Revision, make_record
 from reconciler.world import World
 
@@ -25,8 +30,9 @@ def import_bundle(
     """Take a bundle into the store, whose owner the caller is. Blobs come all or not at all.
 
     Raises:
-        Failure: permanent ``bundle_invalid``, ``archive_unsafe``, ``archive_damaged`` and their kin; refused
-            ``no_room`` or ``unsafe_pickle``.
+        Failure: permanent ``bundle_invalid``, ``archive_unsafe``, ``archive_damaged`` and their kin;
+            ``digest_mismatch`` or ``not_checkable`` where it is not what the manifest declares; refused ``no_room`` or
+            ``unsafe_pickle``.
     """
     store = world.store
     stage = store.make_stage()
@@ -35,13 +41,20 @@ def import_bundle(
         entries = _read_index(stage, members)
         blobs = _match(members, entries)
         models = {model.name: model for model in desired.models} if desired is not None else {}
+        for entry in entries:
+            if entry.name in models:
+                check_carried(models[entry.name], entry)
         words = {entry.name: _judge(world, entry, models.get(entry.name), stage, blobs) for entry in entries}
         finished = [(f"{stage}/{member.path}", member.digest, member.size_bytes) for member in blobs.values()]
         stats = dict(zip(blobs, store.commit_many(finished), strict=True))
     finally:
         store.drop_stage(stage)
     ledger.become_writer()
-    placed = tuple(entry.name for entry in entries if _take_in(world, ledger, entry, words[entry.name], stats))
+    placed = tuple(
+        entry.name
+        for entry in entries
+        if _take_in(world, ledger, entry, words[entry.name], stats, models.get(entry.name))
+    )
     size = sum(member.size_bytes for member in blobs.values())
     return Carried(tuple(entry.name for entry in entries), len(blobs), size, placed)
 
@@ -117,23 +130,31 @@ def _judge(world: World, entry: LockedModel, model: DesiredModel | None, stage: 
         return formats.read_folder(pairs, readers).format  # the very bytes that were exported
 
 
-def _take_in(world: World, ledger: Ledger, entry: LockedModel, word: str, stats: Mapping[Digest, FileStat]) -> bool:
+def _take_in(
+    world: World,
+    ledger: Ledger,
+    entry: LockedModel,
+    word: str,
+    stats: Mapping[Digest, FileStat],
+    model: DesiredModel | None,
+) -> bool:
     """Remember what came; place the model where the store has none of its name. Whether it was placed."""
-    now = world.now()
+    now, resolution = world.now(), _resolution_of(entry, model)
     rows = tuple(
         FileRow(file.path, file.digest, file.size_bytes or 0, file.role)
         for file in entry.files
         if file.digest is not None
     )
     proofs = tuple(Proof(row.digest, stats[row.digest], now) for row in rows)
-    is_new = ledger.revisions.current(entry.name) is None
+    is_vouched = model is None or model.signature is None  # else the next apply checks who signed, and places it
+    is_new = is_vouched and ledger.revisions.current(entry.name) is None
     if is_new:
         revision = Revision(entry.name, entry.spec_digest, rows, revision=entry.revision, format=word)
         record = make_record(revision, pinned=False)
         world.store.place(entry.name, [(row.path, row.digest) for row in rows], record, {})
     with ledger.transaction():
-        if all(file.sources for file in entry.files):
-            ledger.resolutions.save(Resolution(entry.name, entry.spec_digest, entry.files, entry.revision))
+        if resolution is not None:
+            ledger.resolutions.save(resolution)
         if is_new:
             ledger.record_installed(
                 Installed(
@@ -150,6 +171,26 @@ def _take_in(world: World, ledger: Ledger, entry: LockedModel, word: str, stats:
         for proof in () if is_new else proofs:
             ledger.record_verified_blob(proof.digest, proof.stat)
     return is_new
+
+
+def _resolution_of(entry: LockedModel, model: DesiredModel | None) -> Resolution | None:
+    """What the model stands for, for a later apply; only sources that the manifest declares, and no digest of its own.
+
+    None where the manifest does not have the model, where a file has no source (what an archive unpacked to), and of
+    an image, whose layers cannot be found without their digests.
+    """
+    if model is None or model.spec_digest != entry.spec_digest:
+        return None
+    declared = {file.path: file.digest for file in model.artifacts}
+    try:
+        files = locked_model(model, entry).artifacts
+    except Failure:
+        return None
+    if any(scheme_of(url) in ("oci", "ollama") for file in files for url in file.sources):
+        return None
+    if model.signature is None:  # else that is what vouches for them
+        files = tuple(replace(file, digest=declared.get(file.path)) for file in files)
+    return Resolution(entry.name, entry.spec_digest, files, entry.revision)
 
 
 def _invalid(trouble: str) -> Failure:

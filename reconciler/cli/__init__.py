@@ -12,6 +12,8 @@ traceback.
 import sys
 from collections.abc import Sequence
 
+VALUED = frozenset({"-f", "--file", "--store", "-o", "--output", "--log-level", "--log-format"})  # before the verb
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Without ``argv`` this is the whole process, with its signals and its heap."""
@@ -23,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         if argv is None:
-            _settle_process()
+            _settle_process(arguments)
         from reconciler.cli.run import run  # noqa: PLC0415
 
         return run(arguments)
@@ -31,13 +33,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _settle_process() -> None:
-    """A short process needs no garbage collector (see signals.py), and SIGTERM is an exit code."""
+def _settle_process(arguments: Sequence[str]) -> None:
+    """A short process needs no garbage collector (see signals.py), and SIGTERM is an exit code.
+
+    A watch that is told to look again while it starts need not be: it looks at everything then.
+    """
     import gc  # noqa: PLC0415
     import signal  # noqa: PLC0415
 
     gc.disable()
     signal.signal(signal.SIGTERM, _terminated)
+    if verb_of(arguments) == "watch":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def verb_of(arguments: Sequence[str]) -> str:
+    """The first word that is no option nor an option's value, before anything is parsed; empty where there is none."""
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            return word
+        if word in VALUED:
+            next(words, "")
+    return ""
 
 
 def _terminated(_number: int, _frame: object) -> None:

@@ -7,7 +7,7 @@ import click
 from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.durations import DURATION
 from reconciler.cli.names import names_argument, only_option, with_known_names
-from reconciler.cli.opening import desired_from, desired_if_any, opened, run_apply
+from reconciler.cli.opening import desired_if_any, desired_within, opened, run_apply
 from reconciler.cli.planning import read_document
 from reconciler.cli.settings import Settings
 from reconciler.core.actions import Plan, Request
@@ -30,13 +30,14 @@ def apply(context: click.Context, /, **options: Any) -> int:
         if request != Request():
             raise click.UsageError("a saved plan is done as it is: no --prune, --allow-evict or --only", context)
         return _apply_saved(settings, options["saved"], options["timeout"])
-    with opened(settings, desired_from(settings)) as reconciler:
+    desired, timeout_s = desired_within(settings, options["timeout"])
+    with opened(settings, desired) as reconciler:
         with_known_names(reconciler, request.only)
         return run_apply(
             settings,
             reconciler,
             request,
-            timeout_s=options["timeout"],
+            timeout_s=timeout_s,
             must_confirm=options["prune"] and not options["yes"],
         )
 
@@ -44,9 +45,12 @@ def apply(context: click.Context, /, **options: Any) -> int:
 def _apply_saved(settings: Settings, path: str, timeout_s: float | None) -> int:
     """The manifest is read again from where it lay when the plan was made, unless ``-f`` names another place."""
     plan, files = _read_plan(path)
-    if not settings.files:
-        settings.files = files
-    with opened(settings, desired_from(settings)) as reconciler:
+    if not settings.files and "-" in files:
+        told = "the plan was made from a manifest on standard input, which was not kept; give it again with -f"
+        raise click.UsageError(told, click.get_current_context())
+    settings.files = settings.files or files
+    desired, timeout_s = desired_within(settings, timeout_s)
+    with opened(settings, desired) as reconciler:
         return run_apply(settings, reconciler, plan.request, saved=plan, timeout_s=timeout_s)
 
 
@@ -79,7 +83,7 @@ def verify(context: click.Context, names: tuple[str, ...], *, repair: bool) -> i
     return _one_shot(context, Request(verb="repair" if repair else "verify", models=names))
 
 
-@click.command(cls=Verb, help="Delete models from the store. Pinned, loaded and foreign ones stay.")
+@click.command(cls=Verb, help="Delete models from the store, loaded ones too. Pinned, used and foreign ones stay.")
 @names_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context

@@ -5,7 +5,6 @@ A verb is a :class:`Verb`: a click command that also takes the global options an
 verb, so that ``status`` does not import what only ``apply`` needs.
 """
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,7 +32,10 @@ def _store(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     return keep
 
 
-def _add_files(context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> Any:
+def add_files(context: click.Context, parameter: click.Parameter | None, value: tuple[str, ...]) -> Any:
+    """Note the manifests that ``-f`` or an argument names; an unset variable of the shell must not name the folder."""
+    if "" in value:
+        raise click.BadParameter("an empty name is no manifest", context, parameter)
     settings_of(context).files += value
     return value
 
@@ -44,20 +46,21 @@ def _without_colour(context: click.Context, _parameter: click.Parameter, value: 
     return value
 
 
-def global_options() -> list[click.Parameter]:
-    """Fresh ones for each command."""
+def global_options(*, markdown: bool = True) -> list[click.Parameter]:
+    """Fresh ones for each command; ``markdown`` is offered by the verbs that have it."""
+    outputs = OUTPUTS if markdown else tuple(each for each in OUTPUTS if each != "markdown")
     option: Callable[..., click.Option] = _option
     return [
         option(
             "-f",
             "--file",
-            callback=_add_files,
+            callback=add_files,
             multiple=True,
             metavar="MANIFEST",
             help="A file, a folder or -; repeat to merge.",
         ),
         option("--store", callback=_store("store"), metavar="DIR", help="Where the models lie."),
-        option("-o", "--output", callback=_store("output"), type=click.Choice(OUTPUTS), help="How to print."),
+        option("-o", "--output", callback=_store("output"), type=click.Choice(outputs), help="How to print."),
         option("--log-level", callback=_store("log_level"), type=click.Choice(LEVELS), help="What to log."),
         option(
             "--log-format", callback=_store("log_format"), type=click.Choice(("console", "json")), help="How to log."
@@ -79,7 +82,7 @@ class Verb(click.Command):
         super().__init__(*args, **settings)
         self.markdown = markdown
         self.own = list(self.params)
-        self.params += global_options()
+        self.params += global_options(markdown=markdown)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Refuse what cannot be printed before anything is done."""
@@ -120,6 +123,8 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest verb where there is none of that name."""
         if args and args[0] not in self.table and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 -- only for a slip of the pen
+
             near = difflib.get_close_matches(args[0], self.table, n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]}?" if near else ""
             context.fail(f"there is no verb {args[0]!r}.{hint}")

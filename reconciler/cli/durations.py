@@ -5,6 +5,8 @@ import click
 from reconciler.core.moments import parse_moment
 from reconciler.core.units import parse_duration
 
+LEAST_PERIOD_S = 1.0
+
 
 class DurationType(click.ParamType[float]):
     """``90s``, ``10m``, ``24h``; a bare number is seconds."""
@@ -44,5 +46,17 @@ class MomentType(click.ParamType["tuple[str, float]"]):
             )
 
 
+class PeriodType(DurationType):
+    """A duration between two runs of something: a second at the least, so that nothing runs hot."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        seconds = super().convert(value, param, ctx)
+        if seconds < LEAST_PERIOD_S:
+            self.fail(f"{str(value)!r} is less than {LEAST_PERIOD_S:g} s", param, ctx)
+        return seconds
+
+
 DURATION = DurationType()
+PERIOD = PeriodType()
 MOMENT = MomentType()

@@ -6,15 +6,16 @@ import click
 
 from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.layout import Ink
-from reconciler.cli.names import names_argument, unknown_model
+from reconciler.cli.names import names_argument
 from reconciler.cli.opening import opened
 from reconciler.cli.screen import put_lines, show
 from reconciler.cli.settings import Settings
+from reconciler.core.desired import DesiredState
+from reconciler.core.errors import unknown_model
 from reconciler.core.exits import Exit
 from reconciler.core.heading import Document, heading
 from reconciler.core.lock import LockComparison, LockState
 from reconciler.core.locked import lock_document
-from reconciler.core.state import DesiredState
 
 
 @click.command(cls=Verb, help="Write down what references stand for, beside the manifest (models.lock.json).")

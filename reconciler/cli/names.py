@@ -1,13 +1,12 @@
 """Model names on the command line: completed from the manifest, and the nearest one named where there is none such."""
 
 import contextlib
-import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.core.errors import permanent
+from reconciler.core.errors import unknown_model
 
 if TYPE_CHECKING:
     from reconciler.library import Reconciler
@@ -42,15 +41,6 @@ def only_option(verb: Any) -> Any:
         "--only", multiple=True, metavar="NAME", help="Only these models; repeat for several.", shell_complete=complete
     )
     return option(verb)
-
-
-def unknown_model(name: str, known: Iterable[str]) -> Exception:
-    """The failure for a name that nobody knows, with the nearest one that somebody does."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "reconciler status lists the models"
-    return permanent(
-        "unknown_model", f"there is no model {name!r}, neither in the manifest nor in the store", hint=hint
-    )
 
 
 def with_known_names(reconciler: "Reconciler", names: Sequence[str]) -> None:

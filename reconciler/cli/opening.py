@@ -12,13 +12,15 @@ from reconciler.cli.progress import Live, Quiet, progress_for
 from reconciler.cli.result_text import result_lines
 from reconciler.cli.screen import ink_for, is_terminal, put_lines, show, tell
 from reconciler.cli.settings import Settings
-from reconciler.cli.signals import Cancel, cancel_on_signals, interruptible
+from reconciler.cli.signals import Cancel, cancel_on_signals, interruptible, write_entry
 from reconciler.core.actions import ActionKind, Plan, Request
-from reconciler.core.errors import Failure, refused
+from reconciler.core.desired import DesiredState
+from reconciler.core.errors import Failure, refused, transient
 from reconciler.core.exits import Exit, apply_exit_code
+from reconciler.core.git_place import Reach
 from reconciler.core.heading import heading
+from reconciler.core.ports import CancelToken
 from reconciler.core.report import ApplyResult, Stop, apply_result_document
-from reconciler.core.state import DesiredState
 from reconciler.log import Level, get_log
 
 if TYPE_CHECKING:
@@ -26,38 +28,65 @@ if TYPE_CHECKING:
 
 _EXITS = {Stop.INTERRUPTED: Exit.INTERRUPTED, Stop.TERMINATED: Exit.TERMINATED}
 _TOLD = frozenset({"action_failed"})  # by the line of the outcome
+NEVER_FETCHED = "source_never_fetched"  # its reason where a manifest in Git was never here
 NO_MANIFEST = "manifest_missing"  # the reason of load_manifest where no default place holds one
 
 
-def desired_from(settings: Settings) -> DesiredState:
-    """The manifest that ``-f`` names, or the default one.
+def desired_from(settings: Settings, reach: str = "look", cancel: CancelToken | None = None) -> DesiredState:
+    """The manifest that ``-f`` names, or the default one; one in Git as far as ``reach`` goes for it.
 
     Raises:
-        Failure: it is missing or invalid.
+        Failure: it is missing or invalid; ``cancelled``.
     """
     from reconciler.library import load_manifest  # noqa: PLC0415
 
-    return load_manifest(tuple(settings.files), environ=settings.environ)
+    configure_log(settings)
+    files, environ = tuple(settings.files), settings.environ
+    return load_manifest(files, environ, store=settings.store, reach=Reach(reach), cancel=cancel)
+
+
+def desired_within(settings: Settings, timeout_s: float | None) -> tuple[DesiredState, float | None]:
+    """The manifest for ``apply``, and what is left of ``timeout_s``: that bounds the fetch of one in Git as well.
+
+    Raises:
+        Failure: it is missing or invalid; transient ``timed_out``.
+    """
+    if timeout_s is None:
+        return desired_from(settings, "keep"), None
+    from reconciler.reconcile import Deadline  # noqa: PLC0415
+
+    deadline = Deadline(Cancel(), timeout_s)
+    try:
+        return desired_from(settings, "keep", deadline), deadline.left_s()
+    except Failure as failure:
+        if not deadline.is_over:
+            raise
+        raise transient("timed_out", f"the manifest was not fetched within {timeout_s:g} s") from failure
 
 
 def desired_if_any(settings: Settings) -> DesiredState | None:
-    """The same for a verb that can do without: None where there is no ``-f`` and no default manifest."""
+    """The same for a verb that can do without: None where there is no ``-f`` and no default manifest.
+
+    Nobody is asked for a manifest in Git: the last good one counts, and none where nothing was fetched yet.
+    """
     try:
-        return desired_from(settings)
+        return desired_from(settings, "last")
     except Failure as failure:
-        if failure.reason == NO_MANIFEST and not settings.files:
+        if (failure.reason == NO_MANIFEST and not settings.files) or failure.reason == NEVER_FETCHED:
             return None
         raise
 
 
-def desired_or_in_force(settings: Settings) -> DesiredState:
+def desired_or_in_force(settings: Settings, reach: str = "look", hosts: Sequence[str] = ()) -> list[DesiredState]:
     """The manifest that ``-f`` names, or the default one, or the one that a watch of the store has in force.
+
+    As each of ``hosts`` reads it, in their order; where there is none, as this machine does.
 
     Raises:
         Failure: it is missing or invalid.
     """
     try:
-        return desired_from(settings)
+        return _desired_of_each(settings, reach, hosts) if hosts else [desired_from(settings, reach)]
     except Failure as failure:
         if failure.reason != NO_MANIFEST or settings.files:
             raise
@@ -65,7 +94,15 @@ def desired_or_in_force(settings: Settings) -> DesiredState:
             kept = reconciler.in_force()
         if kept is None:
             raise
-        return kept
+        return [kept] * max(1, len(hosts))
+
+
+def _desired_of_each(settings: Settings, reach: str, hosts: Sequence[str]) -> list[DesiredState]:
+    from reconciler.library import load_manifests  # noqa: PLC0415
+
+    configure_log(settings)
+    files, environ = tuple(settings.files), settings.environ
+    return list(load_manifests(hosts, files, environ, store=settings.store, reach=Reach(reach)))
 
 
 @contextmanager
@@ -95,6 +132,11 @@ def configure_log(
     )
 
 
+def cancel_for(settings: Settings) -> Cancel:
+    """A cancel token that tells of signals as the log is written."""
+    return Cancel(write_entry) if settings.format_name() == "json" else Cancel()
+
+
 def run_apply(
     settings: Settings,
     reconciler: "Reconciler",
@@ -105,7 +147,7 @@ def run_apply(
     must_confirm: bool = False,
 ) -> int:
     """Apply, show progress meanwhile and the result afterwards; the exit code."""
-    with cancel_on_signals(Cancel()) as cancel, progress_for(settings) as progress:
+    with cancel_on_signals(cancel_for(settings)) as cancel, progress_for(settings) as progress:
         cancel.announce = progress.note if isinstance(progress, Live) else cancel.announce
         configure_log(settings, write=progress.write if isinstance(progress, Live) else None, told=_TOLD)
         try:

@@ -14,12 +14,14 @@ from reconciler.core.units import format_size
 
 LIMIT = 65_536
 _RESERVE = 400  # for the line that counts what was left out, and the ends of code spans
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#@~])")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|#@~]|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+_GAP = "&#8203;"  # of no width: what GitHub makes a mention, a reference or a link of after it has read the mark-up
+_WRITTEN = {"<": "&lt;", ">": "&gt;", "@": f"@{_GAP}", "#": f"\\#{_GAP}", "": _GAP}
 
 
 def escape(text: str) -> str:
-    """Plain text inside a table cell: no mark-up, no mention, no line end."""
-    return _SPECIAL.sub(r"\\\1", clean(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\@", "&#64;")
+    """Plain text inside a table cell: no mark-up, no mention, no link, no line end."""
+    return _SPECIAL.sub(lambda found: _WRITTEN.get(found[0], f"\\{found[0]}"), clean(text))
 
 
 def plan_markdown(plan: Plan, digest: str, limit: int = LIMIT) -> str:
@@ -71,10 +73,10 @@ def _fit(head: list[str], body: Iterable[tuple[bool, str]], tail: list[str], lim
     kept: list[str] = []
     dropped = 0
     for is_row, line in body:
-        room -= len(line) + 1
-        if room < 0:
+        if len(line) >= room:
             dropped += is_row
         else:
+            room -= len(line) + 1
             kept.append(line)
     if dropped:
         kept += ["", f"_{dropped:,} more lines do not fit here; `reconciler plan` shows them all._"]

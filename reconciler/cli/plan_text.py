@@ -79,7 +79,7 @@ def action_row(action: Action) -> list[Cell | str]:
     size = "" if action.bytes is None else format_size(action.bytes)
     if action.bytes is None and action.kind is ActionKind.DOWNLOAD:
         size = "size unknown"
-    name = f"{action.model} ({action.subject})" if action.subject else action.model
+    name = f"{action.model} ({action.subject})".strip() if action.subject else action.model
     return [Cell(symbol, style), action.kind.value, Cell(name, "bold"), size, why_of(action)]
 
 
@@ -130,7 +130,7 @@ def deferred_message(deferred: Deferred) -> str:
     has_numbers = "needs " in deferred.message
     if deferred.needs_bytes is not None and deferred.available_bytes is not None and not has_numbers:
         facts.append(f"needs {format_size(deferred.needs_bytes)}, {format_size(deferred.available_bytes)} available")
-    if deferred.blocked_by:
+    if deferred.blocked_by and deferred.blocked_by[0] not in deferred.message:
         facts.append(f"blocked by {', '.join(deferred.blocked_by)}")
     moment = moment_text(deferred.retry_at)
     if moment is not None and moment not in deferred.message:

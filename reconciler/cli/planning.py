@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ from reconciler.core.actions import Plan, Request
 from reconciler.core.errors import permanent
 from reconciler.core.exits import Exit, plan_exit_code
 from reconciler.core.heading import Document, heading
+from reconciler.durable import write_whole
 
 if TYPE_CHECKING:
-    from reconciler.core.state import DesiredState, ObservedState
+    from reconciler.core.desired import DesiredState
+    from reconciler.core.observed import ObservedState
 
 MAX_DOCUMENT_BYTES = 256 << 20  # a snapshot of tens of thousands of models is a few MB
 
@@ -42,22 +44,29 @@ def plan(context: click.Context, /, **options: Any) -> int:
     snapshots: tuple[str, ...] = options["observed"]
     if options["out"] and len(snapshots) > 1:
         raise click.UsageError("--out takes one plan; give --observed once", context)
-    desired = desired_or_in_force(settings)
     observed = [read_snapshot(path) for path in snapshots]
-    with opened(settings, desired) as reconciler:
-        if not observed:
+    hosts = [state.device.hostname for state in observed]
+    wanted = desired_or_in_force(settings, "last" if options["offline"] else "look", hosts)
+    if observed:
+        plans = [_plan_for(settings, *pair, request) for pair in zip(wanted, observed, strict=True)]
+    else:
+        with opened(settings, wanted[0]) as reconciler:
             with_known_names(reconciler, request.only)
             plans = [reconciler.plan(request, offline=options["offline"])]
-        else:
-            plans = [reconciler.plan(request, offline=True, observed=state) for state in observed]
     if len(plans) > 1:
         show_fleet(settings, [(name, made) for name, made in zip(_names(snapshots, observed), plans, strict=True)])
     else:
         if options["out"]:
-            save(options["out"], plans[0], desired)
+            save(options["out"], plans[0], settings.files or wanted[0].files)
             tell(f"saved to {options['out']}; do it with: reconciler apply {options['out']}")
         show_plan(settings, plans[0])
     return max(plan_exit_code(made.summary, detailed=options["detailed_exitcode"]) for made in plans)
+
+
+def _plan_for(settings: Settings, desired: "DesiredState", observed: "ObservedState", request: Request) -> Plan:
+    """The plan that another machine would make."""
+    with opened(settings, desired) as reconciler:
+        return reconciler.plan(request, offline=True, observed=observed)
 
 
 def show_plan(settings: Settings, made: Plan) -> None:
@@ -103,10 +112,11 @@ def fleet_document(plans: list[tuple[str, Plan]]) -> Document:
 
 
 def _names(paths: tuple[str, ...], observed: "list[ObservedState]") -> list[str]:
-    """Host names; the file's name where there is none, or where two machines have the same."""
-    hosts = [state.device.hostname for state in observed]
+    """Host names; the file's name where there is none, or where two machines have the same; else the whole path."""
+    hosts, files = [state.device.hostname for state in observed], [Path(path).name for path in paths]
     return [
-        host if host and hosts.count(host) == 1 else Path(path).name for host, path in zip(hosts, paths, strict=True)
+        host if host and hosts.count(host) == 1 else file if files.count(file) == 1 else path
+        for host, file, path in zip(hosts, files, paths, strict=True)
     ]
 
 
@@ -141,22 +151,16 @@ def read_snapshot(path: str) -> "ObservedState":
     return observed_from_document(document)
 
 
-def save(path: str, made: Plan, desired: "DesiredState") -> None:
-    """Write the plan and where its manifest lies; all or nothing, readable by its owner."""
+def save(path: str, made: Plan, files: Sequence[str]) -> None:
+    """Write the plan and where its manifest lies; all or nothing, readable by its owner.
+
+    ``files`` are as ``-f`` names them, made absolute here: a folder stays a folder, whatever it holds by then.
+    """
     document = document_of(made)
-    document["desired"] = document["desired"] | {"files": list(desired.files)}
-    target = Path(path)
+    lying = [file if file == "-" else os.path.abspath(file) for file in files]  # noqa: PTH100 -- no link is followed
+    document["desired"] = document["desired"] | {"files": lying}
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(json_text(document))
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, json_text(document).encode())
     except OSError as error:
         raise permanent("plan_unwritable", f"cannot write the plan to {path}: {error.strerror}") from error
 

@@ -10,22 +10,23 @@ import click
 from reconciler.cli import reading_text
 from reconciler.cli.command import Verb, settings_of
 from reconciler.cli.durations import DURATION
-from reconciler.cli.names import name_argument, unknown_model
+from reconciler.cli.names import name_argument, with_known_names
 from reconciler.cli.opening import desired_if_any, opened
 from reconciler.cli.screen import ink_for, json_text, put, show, tell, yaml_text
 from reconciler.cli.settings import Settings
 from reconciler.cli.signals import Cancel, cancel_on_signals
 from reconciler.cli.status_text import model_lines, status_lines
-from reconciler.core.errors import ManifestInvalid
+from reconciler.core.errors import ManifestInvalid, unknown_model
 from reconciler.core.exits import Exit
-from reconciler.core.report import Event, checks_document, event_document, history_document
+from reconciler.core.history import history_document
+from reconciler.core.notices import Event, checks_document, event_document
 from reconciler.core.status import Status
 from reconciler.core.status_document import status_document
 from reconciler.core.usage import df_document
 from reconciler.log import scrub
 
 if TYPE_CHECKING:
-    from reconciler.core.state import DesiredState
+    from reconciler.core.desired import DesiredState
     from reconciler.library import Reconciler
 
 LOOK_EVERY_S = 0.5
@@ -134,14 +135,15 @@ def _is_reached(seen: Status, name: str | None, awaited: str) -> bool:
 
 @click.command(cls=Verb, help="The chain of facts behind a decision, and the smallest change that would turn it.")
 @name_argument()
+@click.option("--offline", is_flag=True, help="Ask no origin for what the manifest does not tell.")
 @click.pass_context
-def why(context: click.Context, name: str) -> int:
+def why(context: click.Context, name: str, *, offline: bool) -> int:
     """Why."""
     from reconciler.core.document import why_document  # noqa: PLC0415
 
     settings = settings_of(context)
     with opened(settings, desired_if_any(settings)) as reconciler:
-        found = reconciler.why(name)
+        found = reconciler.why(name, offline=offline)
     show(settings, lambda: why_document(found), lambda ink: reading_text.why_lines(found, ink))
     return Exit.DONE
 
@@ -158,22 +160,30 @@ def events(context: click.Context, /, **options: Any) -> int:
     after, model = options["after"], options["model"]
     with opened(settings) as reconciler:
         if options["follow"]:
-            return _follow(settings, reconciler, after, model)
-        _print_events(settings, reconciler.events(after=after, model=model, limit=options["limit"]))
+            return _follow(settings, reconciler, (after, options["limit"]), model)
+        found = reconciler.events(after=after, model=model, limit=options["limit"])
+        if not found and model:
+            with_known_names(reconciler, (model,))
+        _print_events(settings, found)
     return Exit.DONE
 
 
-def _follow(settings: Settings, reconciler: "Reconciler", seq: int, model: str | None) -> int:
-    """Print what is there and what comes, until interrupted or until nobody reads any more."""
+def _follow(settings: Settings, reconciler: "Reconciler", since: tuple[int, int | None], model: str | None) -> int:
+    """Print what is there and what comes, until interrupted, nobody reads, or the watch that tells it stops."""
+    after, limit = since
     with cancel_on_signals(Cancel()) as cancel:
         cancel.announce = lambda _: None
-        while True:
-            found = reconciler.events(after=seq, model=model)
-            if found and not _print_events(settings, found):
+        found = reconciler.events(after=after, model=model, limit=limit)
+        if not _print_events(settings, found):
+            return Exit.DONE
+        after = found[-1].seq if found else after
+        for event in reconciler.follow_events(after, model, cancel):
+            if not _print_events(settings, [event]):
                 return Exit.DONE
-            seq = found[-1].seq if found else seq
-            if cancel.wait(LOOK_EVERY_S):
-                return Exit.TERMINATED if cancel.stop == "terminated" else Exit.INTERRUPTED
+        if not cancel.is_set():
+            tell("the watch stopped")
+            return Exit.DONE
+        return Exit.TERMINATED if cancel.stop == "terminated" else Exit.INTERRUPTED
 
 
 def _print_events(settings: Settings, found: Sequence[Event]) -> bool:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.layout import Cell, Ink, columns, count, paragraph
 from reconciler.cli.plan_text import shortened
+from reconciler.core.history import History, time_in_states
 from reconciler.core.moments import moment_text
-from reconciler.core.report import Check, Event, History, time_in_states
+from reconciler.core.notices import Check, Event
 from reconciler.core.units import format_duration, format_size
 from reconciler.core.usage import Df
 

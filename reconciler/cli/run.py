@@ -2,16 +2,18 @@
 
 import sys
 import traceback
+from collections.abc import Sequence
 
 import click
 
+from reconciler import __version__
 from reconciler.cli import screen
 from reconciler.cli.command import Verbs
-from reconciler.cli.settings import Settings
-from reconciler.core.errors import Failure, ManifestInvalid
+from reconciler.cli.settings import Settings, typed
+from reconciler.core.errors import Failure, ManifestInvalid, permanent, refused
 from reconciler.core.exits import Exit, failure_exit_code
 from reconciler.core.heading import heading
-from reconciler.log import scrub
+from reconciler.log import get_log, scrub
 
 SECTIONS = {
     "Say what you want": {
@@ -25,6 +27,7 @@ SECTIONS = {
     },
     "See what is there": {
         "status": ("reading", "state, conditions and reasons of every model"),
+        "show": ("showing", "everything that is known of one model"),
         "why": ("reading", "the facts behind a decision, and what would turn it"),
         "events": ("reading", "what happened, oldest first"),
         "history": ("reading", "the lifecycle and revisions of one model"),
@@ -44,8 +47,10 @@ SECTIONS = {
         "pin": ("marking", "never evict these models"),
         "unpin": ("marking", "let them be evicted again"),
         "touch": ("marking", "record that a model was used"),
-        "suspend": ("marking", "do nothing until resume"),
-        "resume": ("marking", "go on"),
+        "pause": ("marking", "download models no further, or do nothing at all"),
+        "cancel": ("marking", "give up a download; --discard deletes what is there of it"),
+        "suspend": ("marking", "do nothing until resume, or until a moment"),
+        "resume": ("marking", "go on with models, or with everything"),
         "poke": ("marking", "look again now; clears back-off"),
     },
     "About the tool": {
@@ -61,13 +66,14 @@ COMPLETE_VARIABLE = "_RECONCILER_COMPLETE"
 
 def build() -> Verbs:
     """The whole command."""
-    return Verbs(
+    made = Verbs(
         SECTIONS,
         name="reconciler",
         help=HELP,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         no_args_is_help=True,
     )
+    return click.version_option(__version__, prog_name="reconciler", message="%(prog)s %(version)s")(made)
 
 
 def run(arguments: list[str]) -> int:
@@ -79,15 +85,15 @@ def run(arguments: list[str]) -> int:
         )
         screen.put("")
     except Exception as error:  # noqa: BLE001 -- a person gets one line; the traceback is there for the asking
-        return _code_of(error, settings)
+        return _code_of(error, settings, arguments)
     return int(code) if isinstance(code, int) else Exit.DONE
 
 
-def _code_of(error: Exception, settings: Settings) -> int:
+def _code_of(error: Exception, settings: Settings, arguments: list[str]) -> int:
     """Tell what went wrong; the code for it."""
     match error:
         case click.UsageError():
-            return _usage(error)
+            return _usage(error, arguments)
         case click.Abort():
             return Exit.INTERRUPTED
         case ManifestInvalid():
@@ -98,23 +104,30 @@ def _code_of(error: Exception, settings: Settings) -> int:
             return _unexpected(error, settings)
 
 
-def _usage(error: click.UsageError) -> int:
+def _usage(error: click.UsageError, arguments: list[str]) -> int:
     """Exit 64: in this tool 2 means that changes are pending."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         screen.tell(error.format_message())
         return Exit.USAGE
     if error.ctx is not None:
-        screen.tell(error.ctx.get_usage())
-        hint = f"try: {error.ctx.command_path} --help"
+        if typed(arguments).format_name() != "json":
+            screen.tell(error.ctx.get_usage())
+        command = error.ctx.command_path
     else:
-        hint = "try: reconciler --help"
-    screen.tell([f"error: {error.format_message()}", hint])
+        command = "reconciler"
+    hint = f"try: {command} --help"
+    settings, failure = typed(arguments), refused("usage", error.format_message(), hint=hint)
+    if not _log_failure(settings, failure):
+        screen.tell([f"error: {error.format_message()}", hint])
+    _print_document(settings, _error_document(failure, Exit.USAGE))
     return Exit.USAGE
 
 
 def _invalid(invalid: ManifestInvalid, settings: Settings) -> int:
     """Every problem on its own line, where editors and CI look for it."""
-    if invalid.reason == "manifest_missing":
+    if _log_failure(settings, invalid, [str(problem) for problem in invalid.problems]):
+        pass
+    elif invalid.reason == "manifest_missing":
         problem = invalid.problems[0]
         screen.tell([f"error: there is no manifest; expected {problem.expected}", f"hint: {problem.hint}"])
     else:
@@ -143,21 +156,36 @@ def problems_document(invalid: ManifestInvalid) -> dict[str, object]:
     }
 
 
-def _failed(failure: Failure, settings: Settings) -> int:
-    code = failure_exit_code(failure)
-    screen.tell(f"error: {scrub(failure.message)}")
-    if failure.hint:
-        screen.tell(f"hint: {scrub(failure.hint)}")
-    document = {
+def _error_document(failure: Failure, code: int) -> dict[str, object]:
+    return heading("Error") | {
         "reason": failure.reason,
         "message": failure.message,
         "hint": failure.hint,
         "failure": failure.kind.value,
+        "exit_code": int(code),
     }
-    _print_document(settings, heading("Error") | document | {"exit_code": int(code)})
+
+
+def _failed(failure: Failure, settings: Settings) -> int:
+    code = failure_exit_code(failure)
+    if not _log_failure(settings, failure):
+        screen.tell(f"error: {scrub(failure.message)}")
+        if failure.hint:
+            screen.tell(f"hint: {scrub(failure.hint)}")
+    _print_document(settings, _error_document(failure, code))
     if settings.wants_debug():
         traceback.print_exc()
     return code
+
+
+def _log_failure(settings: Settings, failure: Failure, problems: Sequence[str] = ()) -> bool:
+    """Where the log is JSON, so is what ends the command: whoever reads it reads every line; False elsewhere."""
+    if settings.format_name() != "json":
+        return False
+    get_log().configure(fmt="json")
+    found = [scrub(problem) for problem in problems]
+    get_log().error("command_failed", reason=failure.reason, message=failure.message, hint=failure.hint, problems=found)
+    return True
 
 
 def _unexpected(error: Exception, settings: Settings) -> int:
@@ -166,10 +194,10 @@ def _unexpected(error: Exception, settings: Settings) -> int:
         traceback.print_exc()
         return Exit.ERROR
     text = " ".join(scrub(str(error)).split())
-    screen.tell(
-        f"error: unexpected {type(error).__name__}: {text}" if text else f"error: unexpected {type(error).__name__}"
-    )
-    screen.tell("hint: this is a fault of reconciler; run again with --debug (or RECONCILER_DEBUG=1) for the traceback")
+    message = f"unexpected {type(error).__name__}: {text}" if text else f"unexpected {type(error).__name__}"
+    hint = "this is a fault of reconciler; run again with --debug (or RECONCILER_DEBUG=1) for the traceback"
+    if not _log_failure(settings, permanent("unexpected", message, hint=hint)):
+        screen.tell([f"error: {message}", f"hint: {hint}"])
     return Exit.ERROR
 
 

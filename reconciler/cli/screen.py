@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
@@ -33,8 +32,14 @@ def ink_for(settings: Settings, stream: TextIO) -> Ink:
     """Colour and width as the stream and the user allow."""
     terminal = is_terminal(stream)
     colour = terminal and settings.color and not settings.environ.get("NO_COLOR")
-    width = max(40, min(shutil.get_terminal_size().columns, 160)) if terminal else None
+    width = max(40, min(_columns(), 160)) if terminal else None
     return Ink(colour=colour, width=width, verbose=settings.verbosity > 0)
+
+
+def _columns() -> int:
+    import shutil  # noqa: PLC0415 -- 5 ms that only a terminal is worth
+
+    return shutil.get_terminal_size().columns
 
 
 def to_text(settings: Settings, document: Document) -> str:

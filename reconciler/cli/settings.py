@@ -1,11 +1,30 @@
 """What the global options say, wherever they stand on the line."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 OUTPUTS = ("text", "json", "yaml", "markdown")
 LEVELS = ("debug", "info", "warning", "error")
+
+
+def typed(arguments: Sequence[str]) -> "Settings":
+    """How to print and to log by a line that could not be parsed; as by default where it says nothing that can be."""
+    output = _typed(arguments, "-o", "--output")
+    form = _typed(arguments, "", "--log-format")
+    return Settings(output=output if output in OUTPUTS else "text", log_format=form or None)
+
+
+def _typed(arguments: Sequence[str], short: str, long: str) -> str:
+    found = ""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == "--":
+            break
+        if word in (short, long):
+            found = following
+        elif word.startswith(f"{long}=") or (short and word.startswith(short)):
+            found = word.removeprefix(long).removeprefix(short).removeprefix("=")
+    return found
 
 
 @dataclass

@@ -10,6 +10,7 @@ wait looks at the flag twice a second whatever it missed.
 
 import contextlib
 import gc
+import json
 import os
 import signal
 import threading
@@ -32,12 +33,20 @@ def _write_directly(text: str) -> None:
         os.write(2, f"\n{text}\n".encode())
 
 
+def write_entry(text: str) -> None:
+    """The same as a line of a log in JSON."""
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    entry = {"timestamp": moment, "level": "warning", "event": "interrupted", "message": text}
+    with contextlib.suppress(OSError):
+        os.write(2, f"{json.dumps(entry)}\n".encode())
+
+
 class Cancel:
     """A cancel token that remembers which signal set it."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[str], None] = _write_directly) -> None:
         self.signal: int | None = None
-        self.announce: Callable[[str], None] = _write_directly
+        self.announce = self._write = write
         self._is_set = False
         self._changed = threading.Condition(threading.RLock())
 
@@ -72,7 +81,7 @@ class Cancel:
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The first time: set. The second time: leave at once; every step of the store survives that."""
         if self.signal is not None:
-            _write_directly("stopped at once; what is unfinished is kept")
+            self._write("stopped at once; what is unfinished is kept")
             os._exit(_EXITS[signal.Signals(number)])
         self.signal = number
         self.set()

@@ -1,5 +1,6 @@
 """Verbs that need no store: ``init``, ``validate``, ``schema``, ``version``, ``completion``."""
 
+import json
 import platform
 import sys
 from pathlib import Path
@@ -7,15 +8,15 @@ from pathlib import Path
 import click
 
 from reconciler import __version__
-from reconciler.cli.command import Verb, settings_of
+from reconciler.cli.command import Verb, add_files, settings_of
 from reconciler.cli.layout import count
 from reconciler.cli.opening import desired_from, said
-from reconciler.cli.screen import put, show, tell
+from reconciler.cli.screen import put, show, tell, yaml_text
 from reconciler.cli.starter import starter_text
+from reconciler.core.desired import DesiredState
 from reconciler.core.errors import permanent, refused
 from reconciler.core.exits import Exit
 from reconciler.core.heading import Document, heading
-from reconciler.core.state import DesiredState
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -47,8 +48,15 @@ def init(context: click.Context, path: str) -> int:
 @click.pass_context
 def validate(context: click.Context, paths: tuple[str, ...]) -> int:
     """Validate what ``-f``, the arguments or the defaults name."""
+    add_files(context, None, paths)
     settings = settings_of(context)
-    settings.files += paths
+    from reconciler.sourcing import find_place  # noqa: PLC0415
+
+    place, files = find_place(settings.files, settings.environ)
+    if place is not None:  # its models lie elsewhere, and no network is asked here
+        found = heading("Validation") | {"generation": None, "files": list(files), "models": [], "diagnostics": []}
+        show(settings, lambda: found, lambda _ink: ["ok: a bootstrap; its manifest lies in Git, and plan fetches it"])
+        return Exit.DONE
     desired = desired_from(settings)
     show(settings, lambda: validation_document(desired), lambda _ink: validation_lines(desired))
     return Exit.DONE
@@ -80,11 +88,13 @@ def _schema_names(_context: click.Context, _parameter: click.Parameter, incomple
 
 @click.command(cls=Verb, help="Print a JSON schema (draft-07): of the manifest, or of a document that is printed.")
 @click.argument("name", default="manifest", metavar="[NAME]", shell_complete=_schema_names)
-def schema(name: str) -> int:
-    """Print a schema as it was shipped."""
+@click.pass_context
+def schema(context: click.Context, name: str) -> int:
+    """Print a schema as it was shipped, or as YAML."""
     from reconciler.adapters.manifest.schemas import schema_text  # noqa: PLC0415
 
-    put(schema_text(name))
+    text = schema_text(name)
+    put(yaml_text(json.loads(text)) if settings_of(context).output == "yaml" else text)
     return Exit.DONE
 
 

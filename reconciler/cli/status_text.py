@@ -121,6 +121,8 @@ def model_lines(model: ModelStatus, status: Status, ink: Ink) -> Iterator[str]:
         ("digest", model.digest or ""),
         ("revision", model.revision),
         ("format", model.format),
+        ("signed by", model.signed_by),
+        *model.warnings,
         *((f"  {key}", str(value)) for key, value in sorted(model.metadata.items())),
         ("memory", "" if model.memory_bytes is None else format_size(model.memory_bytes)),
         ("verified", _ago(model.verified_at, now)),

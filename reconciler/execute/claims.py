@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from reconciler.core.actions import Action, ActionKind, Plan
 from reconciler.core.ports import CancelToken
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
+from reconciler.execute.hands import Hands
 
 _POLL_S = 0.2  # how soon a wait on one model sees that the whole pass was stopped
 
@@ -44,13 +45,13 @@ class ModelToken:
 
 
 class Claims:
-    """What all passes of this process have in hand, and what a person holds back (``held``)."""
+    """What all passes of this process have in hand."""
 
     def __init__(self, on_release: Callable[[], None] = lambda: None) -> None:
         self.guard = threading.RLock()
         self.on_release = on_release  # a model is free again: what was left out may be done now
-        self.held: set[str] = set()
         self.downloading = 0
+        self.hands = Hands()  # who brings the files of models
         self._shares: list[Share] = []
         self._flights: dict[str, threading.Lock] = {}
 
@@ -76,6 +77,13 @@ class Claims:
         """Whether no other pass has anything in hand."""
         return not self.busy(share)
 
+    def withhold(self, models: Iterable[str]) -> None:
+        """A person holds these back just now: a plan that is being made may not know it yet. The next one does."""
+        with self.guard:
+            for share in self._shares:
+                if not share.is_taken:
+                    share.withheld |= frozenset(models)
+
     def give_up(self, model: str) -> bool:
         """Stop the work on one model, whoever does it; False where nobody does."""
         with self.guard:
@@ -99,22 +107,31 @@ class Share:
     def __init__(self, claims: Claims, cancel: CancelToken) -> None:
         self.claims = claims
         self.models: set[str] = set()
+        self.withheld: frozenset[str] = frozenset()
         self.has_dropped = False  # something was left out that a later pass has to do
         self.is_superseded = False
         self.is_taken = False  # the plan is made, and its models are claimed
         self._cancel = cancel
+        self._waits_for: frozenset[str] = frozenset()
         self._started: set[str] = set()
         self._tokens: dict[str, ModelToken] = {}
 
     def take(self, plan: Plan, before: frozenset[str] = frozenset()) -> Plan:
         """Claim the plan's models; what others have in hand (now, or ``before`` it was made) is left out of it."""
         with self.claims.guard:
-            blocked = before | self.claims.busy(self) | self.claims.held
+            blocked = before | self.claims.busy(self) | self.withheld
             kept = () if self.is_superseded else _without(plan.actions, blocked)
             self.is_taken = True
             self.models = {action.model for action in kept if action.model}
+            self._waits_for |= (frozenset(action.model for action in plan.actions) & blocked) - self.withheld
         self.has_dropped = len(kept) < len(plan.actions)
         return replace(plan, actions=kept) if self.has_dropped else plan
+
+    def owed(self) -> frozenset[str]:
+        """The models that were left out since other passes had them in hand; each is told once."""
+        with self.claims.guard:
+            found, self._waits_for = self._waits_for, frozenset()
+        return found
 
     def start(self, action: Action) -> bool:
         """An action begins; False where it must not any more."""

@@ -8,12 +8,14 @@ digest that matched, a header that does not parse is a warning: those are the ve
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.adapters import archives, formats
 from reconciler.adapters.ledger import FileRow
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure
 from reconciler.core.ports import Extractor, FormatReport
-from reconciler.core.state import Artifact, DesiredModel, ExtractMode
+from reconciler.core.words import ExtractMode
 from reconciler.execute.work import Work
 
 _LENIENT = frozenset({"auto", "unknown"})
@@ -27,8 +29,10 @@ class Findings:
     metadata: str = ""
 
 
-def judge_partial(work: Work, model: DesiredModel, file: Artifact, path: str) -> None:
-    """Refuse one fetched file by its content.
+def judge_partial(
+    work: Work, model: DesiredModel, file: Artifact, path: str, content: memoryview | None = None
+) -> None:
+    """Refuse one fetched file by its content, which is not read again where it is still in memory.
 
     Raises:
         Failure: permanent ``wrong_format``; refused ``unsafe_pickle``.
@@ -36,7 +40,7 @@ def judge_partial(work: Work, model: DesiredModel, file: Artifact, path: str) ->
     if is_archive(work, model, path, file.path):
         return  # its members are judged when they are out
     declared = model.format if len(work.targets(model)) == 1 else "auto"
-    _check(work, model, [(file.path, path)], declared, is_proven=file.digest is not None)
+    _check(work, model, [(file.path, path)], declared, _Look(is_proven=file.digest is not None, content=content))
 
 
 def judge_member(work: Work, model: DesiredModel, name: str, path: str) -> None:
@@ -46,7 +50,7 @@ def judge_member(work: Work, model: DesiredModel, name: str, path: str) -> None:
         Failure: refused ``unsafe_pickle``.
     """
     is_proven = all(file.digest is not None for file in work.targets(model))
-    _check(work, model, [(name, path)], "auto", is_proven=is_proven)
+    _check(work, model, [(name, path)], "auto", _Look(is_proven))
 
 
 def judge_model(work: Work, model: DesiredModel, rows: Sequence[FileRow]) -> Findings:
@@ -57,18 +61,31 @@ def judge_model(work: Work, model: DesiredModel, rows: Sequence[FileRow]) -> Fin
     """
     pairs = [(row.path, work.world.store.blob_path(row.digest)) for row in rows]
     is_proven = all(file.digest is not None for file in work.targets(model))
-    report = _check(work, model, pairs, model.format, is_proven=is_proven)
+    report = _check(work, model, pairs, model.format, _Look(is_proven, is_whole=True))
     return Findings(report.format, json.dumps(dict(report.metadata), sort_keys=True) if report.metadata else "")
 
 
-def _check(
-    work: Work, model: DesiredModel, pairs: list[tuple[str, str]], declared: str, *, is_proven: bool
-) -> FormatReport:
+class _Look(NamedTuple):
+    """What is known of files that are about to be looked at."""
+
+    is_proven: bool
+    is_whole: bool | None = None
+    content: memoryview | None = None
+
+
+def _check(work: Work, model: DesiredModel, pairs: list[tuple[str, str]], declared: str, known: _Look) -> FormatReport:
     readers = (*work.world.formats, *formats.BUILTIN)
     try:
-        return formats.check(pairs, declared, allow_unsafe=model.allow_unsafe, readers=readers)
+        return formats.check(
+            pairs,
+            declared,
+            allow_unsafe=model.allow_unsafe,
+            is_whole=known.is_whole,
+            readers=readers,
+            content=known.content,
+        )
     except Failure as failure:
-        if failure.reason == "wrong_format" and declared in _LENIENT and is_proven:
+        if failure.reason == "wrong_format" and declared in _LENIENT and known.is_proven:
             return formats.read_folder(pairs, readers)
         raise
 

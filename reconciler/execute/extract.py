@@ -8,12 +8,16 @@ from collections.abc import Sequence
 
 from reconciler.adapters.ledger import FileRow
 from reconciler.core.actions import Action
+from reconciler.core.desired import DesiredModel
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_collisions
 from reconciler.core.ports import Member, Progress
-from reconciler.core.state import DesiredModel, Digest, ExtractMode, FileStat, Role
-from reconciler.execute.content import extractor_of, is_archive, judge_member, judge_model
-from reconciler.execute.placing import Revision, place, require_blobs
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest, ExtractMode, Role
+from reconciler.execute.content import extractor_of, is_archive, judge_member
+from reconciler.execute.placing import judge_revision, place, require_blobs
+from reconciler.execute.present import brought_row
+from reconciler.execute.vouching import vouch_for
 from reconciler.execute.work import Done, Work
 
 # The content is what it is: keeping the archive would only take room. Too large may be mere lack of room.
@@ -30,15 +34,7 @@ def extract(action: Action, work: Work) -> Done:
         return Done(sum(row.size_bytes for row in rows))
     if model.extract is ExtractMode.ALWAYS:
         raise permanent("not_an_archive", f"{model.name} has no file that can be extracted", hint="set extract: false")
-    findings = judge_model(work, model, rows)
-    revision = Revision(
-        model.name,
-        model.spec_digest,
-        rows,
-        revision=work.revision_of(model),
-        format=findings.format,
-        metadata=findings.metadata,
-    )
+    revision = judge_revision(work, model, rows)
     place(work, action, revision, require_blobs(work, rows))
     return Done(0, message="it is no archive by its content; placed as it is")
 
@@ -48,10 +44,12 @@ def _downloaded(work: Work, model: DesiredModel) -> tuple[FileRow, ...]:
     rows = []
     for file in work.targets(model):
         arrived = work.arrivals.get((model.name, file.path))
+        brought = brought_row(work, model, file)
+        digest = brought.digest if brought is not None else file.digest
         if arrived is not None:
             rows.append(arrived)
-        elif file.digest is not None and (stat := work.world.store.stat_blob(file.digest)) is not None:
-            rows.append(FileRow(file.path, file.digest, stat.size_bytes, file.role))
+        elif digest is not None and (stat := work.world.store.stat_blob(digest)) is not None:
+            rows.append(FileRow(file.path, digest, stat.size_bytes, file.role))
     return tuple(rows)
 
 
@@ -61,6 +59,7 @@ def unpack(work: Work, action: Action, model: DesiredModel, rows: Sequence[FileR
     archives = [row for row in rows if is_archive(work, model, store.blob_path(row.digest), row.path)]
     if not archives:
         return False
+    vouch_for(work, model.name, model.spec_digest, rows)  # over the archive as it came, before it is opened
     members: list[FileRow] = []
     stats: dict[Digest, FileStat] = {}
     for row in archives:
@@ -90,14 +89,10 @@ def _place_members(
     archives: Sequence[FileRow],
 ) -> None:
     check_collisions([row.path for row in rows])
-    findings = judge_model(work, model, rows)
-    revision = Revision(
-        model.name,
-        model.spec_digest,
+    revision = judge_revision(
+        work,
+        model,
         rows,
-        revision=work.revision_of(model),
-        format=findings.format,
-        metadata=findings.metadata,
         archive_digest=archives[0].digest,
         download_bytes=sum(row.size_bytes for row in archives),
     )

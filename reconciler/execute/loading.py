@@ -2,9 +2,10 @@
 
 from reconciler.core.actions import Action
 from reconciler.core.errors import permanent, transient
-from reconciler.core.state import FailureFact, RuntimeSpec
+from reconciler.core.observed import FailureFact
+from reconciler.core.policies import RuntimeSpec
 from reconciler.execute.work import Done, Work
-from reconciler.observe import runtime_model
+from reconciler.observe.residents import runtime_model
 
 PRESSURE_PAUSE_S = 60.0
 
@@ -18,7 +19,7 @@ def load(action: Action, work: Work) -> Done:
         raise transient("not_placed", f"{action.model} is not placed, so it cannot be loaded", hint="run apply again")
     model = runtime_model(work.world, stored, desired.memory_bytes if desired else None)
     held = work.world.runtime(spec).load(model, work.cancel_of(action.model))
-    work.ledger.record_load(action.model, spec.name, held)
+    work.ledger.record_load(action.model, spec.name, held, message=action.message)
     return Done(held)
 
 
@@ -33,7 +34,7 @@ def unload(action: Action, work: Work) -> Done:
         work.world.runtime(_runtime(work, load.runtime)).unload(
             runtime_model(work.world, stored), work.cancel_of(action.model)
         )
-    work.ledger.record_unload(action.model)
+    work.ledger.record_unload(action.model, message=action.message)
     if action.reason == "memory_pressure":
         _hold_back(action.model, work)
     return Done(sum(load.size_bytes for load in loads))

@@ -6,15 +6,19 @@ the folder bears a record of its own, so the next observation knows what it is.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.adapters.ledger import FileRow, Installed
 from reconciler.core.actions import Action, Cause
+from reconciler.core.desired import DesiredModel
 from reconciler.core.errors import transient
 from reconciler.core.ports import Proof
-from reconciler.core.state import DesiredModel, Digest, FileStat, StoredModel
 from reconciler.core.steps import words
+from reconciler.core.stored import FileStat, StoredModel
 from reconciler.core.units import format_size
+from reconciler.core.words import Digest
+from reconciler.execute.content import judge_model
+from reconciler.execute.vouching import vouch_for
 from reconciler.execute.work import Work
 
 MAX_RECORD_BYTES = 3000  # what an extended attribute holds on every file system
@@ -33,10 +37,46 @@ class Revision:
     metadata: str = ""
     archive_digest: Digest | None = None
     download_bytes: int | None = None
+    signed_by: str = ""
+    signed_under: Digest = Digest("")
+
+
+def judge_revision(
+    work: Work,
+    model: DesiredModel,
+    files: Sequence[FileRow],
+    *,
+    source: str = "",
+    archive_digest: Digest | None = None,
+    download_bytes: int | None = None,
+) -> Revision:
+    """The wanted revision of a model, made of these blobs, with what their content says of it.
+
+    Raises:
+        Failure: permanent ``wrong_format`` or ``model_incomplete``; refused ``unsafe_pickle``.
+    """
+    findings = judge_model(work, model, files)
+    return Revision(
+        model.name,
+        model.spec_digest,
+        tuple(files),
+        revision=work.revision_of(model),
+        source=source,
+        format=findings.format,
+        metadata=findings.metadata,
+        archive_digest=archive_digest,
+        download_bytes=download_bytes,
+    )
 
 
 def place(work: Work, action: Action, revision: Revision, stats: Mapping[Digest, FileStat]) -> None:
-    """Swap the revision in under ``models/<name>`` and remember it, in that order."""
+    """Swap the revision in under ``models/<name>`` and remember it, in that order.
+
+    Raises:
+        Failure: permanent, where the manifest asks for a signature and nobody vouches for the files.
+    """
+    vouch = vouch_for(work, revision.model, revision.spec_digest, revision.files)
+    revision = replace(revision, signed_by=vouch.signed_by, signed_under=vouch.signed_under)
     desired = work.models.get(revision.model)
     stored = work.stored.get(revision.model)
     known = known_files(stored)
@@ -57,6 +97,8 @@ def place(work: Work, action: Action, revision: Revision, stats: Mapping[Digest,
             archive_digest=revision.archive_digest,
             category=category_of(desired),
             metadata=revision.metadata,
+            signed_by=revision.signed_by,
+            signed_under=revision.signed_under,
             priority=desired.priority if desired else None,
             pinned=pinned or None,
             download_bytes=revision.download_bytes,
@@ -72,7 +114,8 @@ def _told(action: Action, revision: Revision) -> str:
     size = sum(row.size_bytes for row in revision.files)
     source = f" from {revision.source}" if revision.source else ""
     why = "" if action.cause is Cause.INTENT else f" ({words(action.reason)})"
-    return f"{format_size(size)}{source}{why}"
+    signed = f", signed by {revision.signed_by}" if revision.signed_by else ""
+    return f"{format_size(size)}{source}{why}{signed}"
 
 
 def make_record(revision: Revision, *, pinned: bool) -> bytes:
@@ -83,6 +126,7 @@ def make_record(revision: Revision, *, pinned: bool) -> bytes:
         "format": revision.format,
         "archive": revision.archive_digest or "",
         "pinned": pinned,
+        "signed": [revision.signed_by, revision.signed_under] if revision.signed_by else "",
         "roles": {row.path: row.role.value for row in revision.files if row.role.value != "primary"},
     }
     for key, value in optional.items():

@@ -4,18 +4,22 @@ A blob goes only where nobody else uses it: no other revision, no wanted target.
 refused here once more, whatever the plan thought: it may have changed since.
 """
 
-from reconciler.core.actions import Action
+from reconciler.core.actions import Action, Cause
 from reconciler.core.errors import refused
-from reconciler.core.state import Digest, StoredModel
+from reconciler.core.stored import StoredModel
+from reconciler.core.words import Digest
+from reconciler.execute.aside import give_up
 from reconciler.execute.placing import known_files
 from reconciler.execute.work import Done, Work
 from reconciler.publishing import remove_link
 
 
 def evict(action: Action, work: Work) -> Done:
-    """Delete a model's current revision, or what ``subject`` names: a superseded revision, a partial, a blob."""
+    """Delete a model's current revision, or what ``subject`` names: an older one, a partial, a blob, a bad copy."""
     if action.subject == "partial":
         return _evict_partials(action, work)
+    if action.subject == "quarantine":
+        return Done(give_up(work, action))
     if action.subject == "blob":
         freed = sum(_remove(work, Digest(key), action) for key in action.paths)
         return Done(freed)
@@ -34,7 +38,10 @@ def evict(action: Action, work: Work) -> Done:
         for file in stored.files:
             if file.digest is not None:
                 freed += _remove(work, file.digest, action, owner=stored)
-    work.ledger.record_evicted(stored.name, stored.spec_digest)
+    work.ledger.record_evicted(stored.name, stored.spec_digest, message=action.message)
+    if is_placed and action.cause is Cause.REQUEST:  # who types evict takes back what was loaded or unloaded by hand
+        for kind in ("load", "unload"):
+            work.ledger.overrides.clear(stored.name, kind=kind)
     return Done(freed)
 
 

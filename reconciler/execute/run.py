@@ -8,10 +8,11 @@ state in the ledger.
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.core.actions import Action, ActionKind, Outcome, OutcomeStatus
 from reconciler.core.errors import Failure, FailureKind
+from reconciler.core.gates import OUTSIDE_WINDOW
 from reconciler.execute.download import download
 from reconciler.execute.extract import extract
 from reconciler.execute.loading import load, unload
@@ -53,6 +54,17 @@ class _Schedule:
         actions = (*self.waiting, *self.running.values())
         return any(action.model == model and action.id not in self.ended for action in actions)
 
+    def check(self) -> None:
+        """Something runs, or something that waits can begin.
+
+        Raises:
+            RuntimeError: the plan is wrong: its actions wait for each other, or for one that is not in it.
+        """
+        if self.waiting and not self.running and not any(self.ended.keys() >= {*a.depends_on} for a in self.waiting):
+            raise RuntimeError(
+                f"{self.waiting[0].id} waits for what never ends: {', '.join(self.waiting[0].depends_on)}"
+            )
+
 
 def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
     """Execute the work's plan; one outcome per action, in the order they ended."""
@@ -66,13 +78,19 @@ def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
             work.share.release(outcome.model)
 
     remember_start(work)
+    if any(action.kind is ActionKind.DOWNLOAD for action in work.plan.actions):
+        for registry in (work.world.sources, work.world.formats, work.world.archives):
+            registry.listing()  # what packages bring is looked up here once, not by every thread at the same time
     with ThreadPoolExecutor(downloads + OTHERS_AT_ONCE, thread_name_prefix="action") as pool:
         while schedule.waiting or schedule.running:
+            schedule.check()
             for action in _next(schedule, work, downloads, end):
                 if work.share.start(action):
                     schedule.running[pool.submit(_perform, action, work)] = action
                 else:
                     end(_cancelled(action, *_SUPERSEDED))
+            if schedule.waiting and not schedule.running:  # another pass has all the places for downloads
+                work.cancel.wait(POLL_S)
             done, _ = wait(schedule.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
                 work.share.end(schedule.running.pop(future))
@@ -122,10 +140,8 @@ def _perform(action: Action, work: Work) -> Outcome:
         done = HANDLERS[action.kind](action, work)
     except Failure as failure:
         seconds = time.monotonic() - started
-        if failure.reason == "cancelled":
-            return Outcome(
-                action.id, action.kind, action.model, OutcomeStatus.CANCELLED, "cancelled", failure.message, 0, seconds
-            )
+        if failure.reason in {"cancelled", OUTSIDE_WINDOW}:
+            return replace(_cancelled(action, failure.reason, failure.message), seconds=seconds)
         retry_at = remember_failure(work, action, failure)
         log.warning(
             "action_failed",

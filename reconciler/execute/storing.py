@@ -1,54 +1,98 @@
 """``verify``, ``link``, ``adopt``: making true what bytes that are already on this machine allow."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from reconciler.adapters.ledger import FileRow, Installed, LinkRow
+from reconciler.adapters.ledger import EventType, FileRow, Installed, LinkRow
 from reconciler.adapters.store import Hashed
 from reconciler.core.actions import Action
-from reconciler.core.errors import permanent, refused, transient
+from reconciler.core.desired import Artifact
+from reconciler.core.errors import Failure, refused, transient
+from reconciler.core.observed import Override
 from reconciler.core.ports import Progress
-from reconciler.core.state import Artifact, Digest, FileStat, Override, Role, StoredFile, StoredModel
-from reconciler.execute.content import judge_model
-from reconciler.execute.download import bring
-from reconciler.execute.placing import Revision, category_of, make_proofs, place, require_blobs, rows_of
+from reconciler.core.stored import FileStat, StoredFile, StoredModel
+from reconciler.core.words import Condition, Digest, Role
+from reconciler.execute.aside import set_aside
+from reconciler.execute.download import download
+from reconciler.execute.placing import (
+    Revision,
+    category_of,
+    make_proofs,
+    place,
+    require_blobs,
+    rows_of,
+)
+from reconciler.execute.vouching import vouch_for_foreign
 from reconciler.execute.work import Done, Work
-from reconciler.observe import link_target
-from reconciler.publishing import publish, published
+from reconciler.observe.linking import link_target
+from reconciler.publishing import names_elsewhere, publish, published
 
 
 def verify(action: Action, work: Work) -> Done:
-    """Re-hash files. Good ones get a proof; bad copies are set aside, for a download to repair."""
+    """Re-hash files. Good ones get a proof; bad copies are set aside, for a download to repair.
+
+    ``verify`` as it is typed mends nothing: what is not as it was placed is told, and left for a repair.
+    """
     stored = work.stored_revision(action)
     if stored is None:
         return Done(is_skipped=True, message="it is not in the store any more")
     files = [file for file in stored.files if not action.paths or file.path in action.paths]
+    gone = [file.path for file in files if file.condition is Condition.MISSING]
+    is_asking = work.plan.request.verb == "verify"
+    astray = [file for file in files if is_asking and file.condition is Condition.UNPLACED]
     good: dict[Digest, FileStat] = {}
     bad: list[str] = []
     hashed_bytes = 0
-    paths = {_content_path(work, stored, file): file for file in files}
-
-    def tell(path: str, done_bytes: int) -> None:
-        file = paths[path]
-        work.progress(Progress(stored.name, file.path, "verifying", done_bytes, file.size_bytes))
-
-    for file, result in zip(
-        files, work.world.store.hash_many(list(paths), tell, work.cancel_of(stored.name)), strict=False
-    ):
+    for file, result in _hashes(work, stored, [file for file in files if file.path not in gone]):
         if isinstance(result, Hashed):
             hashed_bytes += result.stat.size_bytes
             if result.digest == file.digest:
-                good[result.digest] = _keep(work, stored, file, result)
+                good[result.digest] = result.stat if file in astray else _keep(work, stored, file, result)
                 continue
         elif result[1].reason == "cancelled":
             raise result[1]
         bad.append(file.path)
-        _set_aside(work, stored, file)
+        set_aside(work, stored, file)
     _remember(work, action, stored, good, bad)
-    if bad:
-        names = ", ".join(sorted(bad))
-        return Done(hashed_bytes, "damaged", f"bad content in {names}; the bad copy is in quarantine", is_damaged=True)
+    details = [f"{file.path}: {file.detail}" for file in astray if file.path not in bad]
+    found = _found(work, stored, {"damaged": bad, "missing": gone, "unplaced": details})
+    if found:
+        return Done(hashed_bytes, *found, is_damaged=True)
     return Done(hashed_bytes, message=f"{len(files)} file{'s' if len(files) != 1 else ''} verified")
+
+
+_TROUBLES = {
+    "damaged": "bad content in {}; the bad copy is in quarantine",
+    "missing": "{}: not in the store any more",
+    "unplaced": "{}",
+}
+
+
+def _found(work: Work, stored: StoredModel, found: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
+    """(reason, message) of what is wrong with the files, the worst first. Bad content was recorded already."""
+    texts = {reason: _TROUBLES[reason].format(", ".join(sorted(names))) for reason, names in found.items() if names}
+    if not texts:
+        return None
+    reason, message = next(iter(texts)), "; ".join(texts.values())
+    if reason != "damaged":
+        work.ledger.events.record(EventType.WARNING, reason, f"{stored.name}: {message}", model=stored.name)
+    return reason, message
+
+
+def _hashes(
+    work: Work, stored: StoredModel, files: Sequence[StoredFile]
+) -> Iterator[tuple[StoredFile, Hashed | tuple[str, Failure]]]:
+    """Each file with what hashing told of it; equal files have one blob, which is read once."""
+    paths: dict[str, list[StoredFile]] = {}
+    for file in files:
+        paths.setdefault(_content_path(work, stored, file), []).append(file)
+
+    def tell(path: str, done_bytes: int) -> None:
+        file = paths[path][0]
+        work.progress(Progress(stored.name, file.path, "verifying", done_bytes, file.size_bytes))
+
+    found = work.world.store.hash_many(list(paths), tell, work.cancel_of(stored.name))
+    for same, result in zip(paths.values(), found, strict=True):
+        yield from ((file, result) for file in same)
 
 
 def _content_path(work: Work, stored: StoredModel, file: StoredFile) -> str:
@@ -64,22 +108,14 @@ def _keep(work: Work, stored: StoredModel, file: StoredFile, result: Hashed) -> 
     store = work.world.store
     if store.stat_blob(result.digest) is None:
         return store.adopt_file(stored.name, file.path, None, work.cancel)[1]
-    return store.seal_blob(result.digest)
+    return _seal(work, result.digest)
 
 
-def _set_aside(work: Work, stored: StoredModel, file: StoredFile) -> None:
-    """Keep the bad copy in quarantine, and leave no other name of it: nobody shall open it as the model."""
-    store = work.world.store
-    placed = store.placed_path(stored.name, file.path) if stored.is_current else ""
-    blob = store.stat_blob(file.digest) if file.digest is not None else None
-    if file.digest is not None and blob is not None:
-        store.quarantine(file.digest, "digest_mismatch")
-    if not placed or not os.path.lexists(placed):
-        return
-    if blob is not None and os.lstat(placed).st_ino == blob.inode:
-        os.unlink(placed)  # noqa: PTH108 -- another name of what was just set aside
-    else:
-        store.quarantine(placed, "digest_mismatch")
+def _seal(work: Work, digest: Digest) -> FileStat:
+    """Its mode is 0444 again; a file of somebody else's that shares its inode stays as it is."""
+    placed = [(file.model, file.path) for file in work.sight.scan.placed if file.digest == digest and not file.is_link]
+    blob = work.world.store.blob_path(digest)
+    return work.world.store.seal_blob(digest, placed, names_elsewhere(blob, work.sight.facts.links))
 
 
 def _remember(
@@ -110,6 +146,8 @@ def _remember_found(work: Work, action: Action, stored: StoredModel, good: dict[
             category=category_of(desired),
             priority=desired.priority if desired else None,
             pinned=stored.pinned or None,
+            signed_by=stored.signed_by,
+            signed_under=stored.signed_under,
             action_id=action.id,
             message="found in the store and verified",
         )
@@ -124,30 +162,24 @@ def link(action: Action, work: Work) -> Done:
         return _roll_back(action, work)
     model, stored = work.models.get(action.model), work.stored.get(action.model)
     is_repair = stored is not None and (model is None or stored.spec_digest == action.spec_digest)
-    if is_repair and stored is not None:
-        rows = rows_of(stored)
-        for row in rows:
-            if work.world.store.stat_blob(row.digest) is not None:
-                work.world.store.seal_blob(row.digest)
-        revision = Revision(stored.name, stored.spec_digest, rows, revision=stored.revision, format=stored.format)
-        place(work, action, revision, require_blobs(work, rows))
-        return Done(message="placed again")
-    if model is None:
-        raise permanent("not_wanted", f"{action.model} is not in the manifest any more")
-    arrived = bring(work, model, work.targets(model))
-    rows = tuple(file.row for file in arrived)
-    findings = judge_model(work, model, rows)
-    revision = Revision(
-        model.name,
-        model.spec_digest,
-        rows,
-        revision=work.revision_of(model),
-        format=findings.format,
-        metadata=findings.metadata,
-        download_bytes=0,
-    )
-    place(work, action, revision, {file.row.digest: file.stat for file in arrived})
-    return Done(0)
+    if is_repair and stored is not None and (model is None or _is_whole(work, stored)):
+        return _place_again(action, work, stored)
+    return download(action, work)  # which looks for copies first, and asks the source where none is good
+
+
+def _is_whole(work: Work, stored: StoredModel) -> bool:
+    stats = ((row, work.world.store.stat_blob(row.digest)) for row in rows_of(stored))
+    return all(stat is not None and stat.size_bytes == row.size_bytes for row, stat in stats)
+
+
+def _place_again(action: Action, work: Work, stored: StoredModel) -> Done:
+    rows = rows_of(stored)
+    for row in rows:
+        if work.world.store.stat_blob(row.digest) is not None:
+            _seal(work, row.digest)
+    revision = Revision(stored.name, stored.spec_digest, rows, revision=stored.revision, format=stored.format)
+    place(work, action, revision, require_blobs(work, rows))
+    return Done(message="placed again")
 
 
 def _make_links(action: Action, work: Work) -> Done:
@@ -159,7 +191,7 @@ def _make_links(action: Action, work: Work) -> Done:
     store = work.world.store
     target = link_target(store.root, action.model, [row.path for row in current.files])
     own = {link.path for link in work.sight.facts.links if link.model == action.model}
-    files = {file.link: file for file in published(work.world, model, work.targets(model))}
+    files = {file.link: file for file in published(work.sight.observed.hub_cache, model, work.targets(model))}
     for path in action.paths or model.links:
         if path not in files:
             store.make_link(target, path, is_own=path in own)
@@ -202,6 +234,8 @@ def adopt(action: Action, work: Work) -> Done:
         return Done(is_skipped=True, message="there is nothing foreign to adopt")
     model = work.models.get(action.model)
     declared = {file.path: file for file in work.targets(model)} if model else {}
+    if model is not None:
+        vouch_for_foreign(work, model, stranger)
     for file in stranger.files:
         _check_declared(work, stranger, file, declared.get(file.path))
     rows, stats, total = [], {}, 0

@@ -6,21 +6,16 @@ from dataclasses import dataclass, field
 
 from reconciler.adapters.ledger import FileRow, Ledger
 from reconciler.core.actions import Action, Plan
-from reconciler.core.ports import CancelToken, ProgressSink
-from reconciler.core.state import (
-    Artifact,
-    DesiredModel,
-    DesiredState,
-    Digest,
-    FileStat,
-    StoredFile,
-    StoredModel,
-    WantedState,
-)
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
+from reconciler.core.ports import CancelToken, Fetcher, ProgressSink
+from reconciler.core.stored import FileStat, StoredFile, StoredModel
+from reconciler.core.words import Digest, WantedState
 from reconciler.execute.claims import Share
+from reconciler.execute.room import Room
 from reconciler.observe import Sight
 from reconciler.resolve import fingerprint_of
-from reconciler.world import World
+from reconciler.signing import Signatures, Vouch
+from reconciler.world import Context, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +23,7 @@ class Done:
     """What a handler did. ``bytes`` were brought in, freed, hashed or loaded; ``is_skipped`` where it was already true.
 
     ``network_bytes`` of them came over the network: they tell how fast that is.
-    ``is_damaged`` marks a verify that found bad content: the bad copy was set aside and has to be repaired.
+    ``is_damaged`` marks a verify that found files bad (set aside by now), gone or out of place: a repair is due.
     """
 
     bytes: int = 0
@@ -53,14 +48,28 @@ class Work:
     share: Share  # which models this pass has in hand, beside other passes of the process
     models: Mapping[str, DesiredModel] = field(init=False)
     stored: Mapping[str, StoredModel] = field(init=False)
+    blobs: frozenset[Digest] = field(init=False)  # in the store when the pass began
     arrivals: dict[tuple[str, str], FileRow] = field(init=False, default_factory=dict)  # (model, path) → what came
+    throughput: list[tuple[int, float, float]] = field(init=False, default_factory=list)  # bytes, from, to (seconds)
     proven: dict[Digest, FileStat] = field(init=False, default_factory=dict)  # hashed in this pass, not recorded yet
+    signatures: dict[str, Signatures] = field(init=False, default_factory=dict)  # fetched in this pass, by model
+    vouched: dict[str, Vouch] = field(init=False, default_factory=dict)  # whose signatures were found good
+    refused: dict[str, Artifact] = field(init=False, default_factory=dict)  # the file a source did not give, by model
     bad_copies: dict[Digest, str] = field(init=False, default_factory=dict)  # set aside; good parts may be reused
+    room: Room = field(init=False)  # for what nobody knows the size of
+    _context: Context | None = field(init=False, default=None)
+    _fetcher: Fetcher | None = field(init=False, default=None)
     _targets: dict[str, tuple[Artifact, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         observed = self.sight.observed
+        store = self.world.store
+        self.room = Room(self.plan.summary.disk_limit_bytes - self.plan.summary.disk_final_bytes)
+        for copy in sorted(self.sight.scan.quarantined, key=lambda copy: copy.since):  # the newest wins
+            if copy.digest is not None:
+                self.bad_copies[copy.digest] = store.quarantine_path(copy.name)
         self.models = {model.name: model for model in self.desired.models}
+        self.blobs = frozenset(blob.digest for blob in self.sight.scan.blobs)
         self.stored = {model.name: model for model in observed.store.models if model.is_current}
         self._targets = {
             resolution.model: resolution.files
@@ -69,6 +78,20 @@ class Work:
             and self.models[resolution.model].spec_digest == resolution.spec_digest
             and resolution.files
         }
+
+    @property
+    def context(self) -> Context:
+        """What sources may use to say where a file lies; one for the pass."""
+        if self._context is None:
+            self._context = self.world.source_context(self.desired, self.cancel)
+        return self._context
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """The download engine for this manifest's network policy."""
+        if self._fetcher is None:
+            self._fetcher = self.world.fetcher(self.desired)
+        return self._fetcher
 
     def targets(self, model: DesiredModel) -> tuple[Artifact, ...]:
         """The concrete files that a wanted model is made of."""
@@ -134,7 +157,8 @@ class Work:
 
     def fingerprint(self, model: str) -> str:
         """What the model's sources answer now, in a word; empty where that cannot be told."""
-        return fingerprint_of(self.world, self.desired, self.models.get(model), self.cancel)
+        refused = self.refused.get(model)
+        return fingerprint_of(self.world, self.desired, self.models.get(model), self.cancel, refused)
 
     def is_planned(self, action_kind: str, model: str) -> bool:
         """Whether the plan has an action of that kind for the model."""
