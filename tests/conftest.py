@@ -11,6 +11,16 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--life", type=int, action="append", help="the seed of one simulated life of the watch")
+
+
+def pytest_configure(config):
+    """The command is started hundreds of times: its modules are compiled once, wherever bytecode may be written."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path_factory):
     """A test sees an empty home and none of the variables that change what the product does."""

@@ -50,6 +50,9 @@ class Hub:
             return _json({"id": f"{org}/{name}", "sha": commit, "siblings": siblings, "tags": [], "private": False})
         if verb == "tree":
             return self._tree(repo, parts.path, parse_qs(parts.query))
+        if verb == "paths-info":  # how a mirror asks for a file's facts
+            named = {path for paths in _form(seen).values() for path in paths}
+            return _json([_entry(name, data) for name, data in repo.files.items() if name in named])
         return self._resolve(repo, file, commit, seen)
 
     def _refusal(self, repo: Repo | None, seen: Seen) -> Answer | None:
@@ -83,6 +86,13 @@ class Hub:
             linked = {"X-Linked-Size": str(len(data)), "X-Linked-ETag": f'"{digest}"'}
             return 302, {**headers, **linked, "Location": f"{self.cdn}/{digest}?signature=hush"}, b""
         return 200, headers, data
+
+
+def _form(seen: Seen) -> dict[str, list[str]]:
+    """The fields of a form, or of JSON."""
+    if "json" in seen.headers.get("content-type", ""):
+        return {key: value for key, value in json.loads(seen.body).items() if isinstance(value, list)}
+    return parse_qs(seen.body.decode())
 
 
 def _entry(name: str, data: bytes) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -27,15 +28,25 @@ def clean_environment(home: Path) -> dict[str, str]:
     }
 
 
+def git_after(folder: Path, line: str) -> dict[str, str]:
+    """An environment whose git runs a line of shell first."""
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    (bin_ / "git").write_text(f'#!/bin/sh\n{line}\nexec {shutil.which("git")} "$@"\n')
+    (bin_ / "git").chmod(0o755)
+    return {"PATH": f"{bin_}:{os.environ['PATH']}"}
+
+
 class Remote:
     """A bare repository that is pushed to from a work tree beside it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, algorithm: str = "sha1") -> None:
         self.root, self.bare, self.work = folder, folder / "fleet.git", folder / "work"
         folder.mkdir(parents=True, exist_ok=True)
         self.environment = clean_environment(folder)
-        self.run("init", "-q", "--bare", "-b", "main", str(self.bare), inside=folder)
-        self.run("init", "-q", "-b", "main", str(self.work), inside=folder)
+        init = ("init", "-q", f"--object-format={algorithm}", "-b", "main")
+        self.run(*init, "--bare", str(self.bare), inside=folder)
+        self.run(*init, str(self.work), inside=folder)
         self.git("remote", "add", "origin", str(self.bare))
 
     @property

@@ -4,9 +4,10 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import forking
 import yaml
 from origin import Origin
 
@@ -30,7 +31,7 @@ class Machine:
         self.manifest.write_text(yaml.safe_dump({**self.head, "models": self.models}))
 
     def command(self, *arguments: str) -> list[str]:
-        base = [sys.executable, "-m", "reconciler", "-f", str(self.manifest), "--store", str(self.store)]
+        base = [*forking.COMMAND, "-f", str(self.manifest), "--store", str(self.store)]
         return [*base, *arguments]
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
@@ -42,15 +43,7 @@ class Machine:
     def run(self, *arguments: str, code: int = 0, env: dict[str, str] | None = None) -> dict:
         """Run with ``-o json``; its document. ``code`` is the exit code that must come."""
         self.write()
-        done = subprocess.run(
-            self.command("-o", "json", *arguments),
-            check=False,
-            text=True,
-            cwd=self.folder,
-            capture_output=True,
-            timeout=100,
-            env={**os.environ, **(env or {})},
-        )
+        done = forking.run(self.command("-o", "json", *arguments), cwd=self.folder, env={**os.environ, **(env or {})})
         assert done.returncode == code, f"exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         self.stderr = done.stderr
@@ -59,12 +52,26 @@ class Machine:
     def apply(self, *arguments: str, code: int = 0, env: dict[str, str] | None = None) -> dict:
         return self.run("apply", *arguments, code=code, env=env)
 
+    def apply_until(self, is_so: Callable[[], bool], code: int = 0) -> None:
+        """Apply again while it is not so: whoever empties the machine's page cache takes loaded models away as well."""
+        for _ in range(5):
+            self.apply(code=code)
+            if is_so():
+                return
+        raise AssertionError(self.run("status")["models"])
+
     def plan(self, *arguments: str, code: int = 0) -> dict:
         return self.run("plan", *arguments, code=code)
 
     def status(self, name: str) -> dict:
         found = [model for model in self.run("status")["models"] if model["name"] == name]
         return found[0] if found else {}
+
+    def told(self) -> list[tuple[str, str]]:
+        """(reason, message) of every event."""
+        done = forking.run(self.command("-o", "json", "events"), cwd=self.folder, env=os.environ)
+        done.check_returncode()
+        return [(event["reason"], event["message"]) for event in map(json.loads, done.stdout.splitlines())]
 
     def placed(self, name: str, path: str | None = None) -> Path:
         return self.store / "models" / name / (path or f"{name}.bin")

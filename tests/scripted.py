@@ -15,6 +15,7 @@ class Seen:
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 class QuietServer(ThreadingHTTPServer):
@@ -39,11 +40,13 @@ class Server:
             wbufsize = 1 << 16  # header and body in one segment
 
             def _any(self) -> None:
-                request = Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                body = self.rfile.read(int(headers.get("content-length", "0")))
+                request = Seen(self.command, self.path, headers, body)
                 owner.seen.append(request)
-                status, headers, body = owner.answer(request)
+                status, told, body = owner.answer(request)
                 self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                for name, value in {"Content-Length": str(len(body)), **told}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 if self.command != "HEAD":

@@ -109,10 +109,18 @@ def test_the_comment_of_the_workflow_plans_for_every_machine(tmp_path):
 
 def test_the_workflow_calls_what_is_there():
     workflow = yaml.safe_load((EXAMPLES / "gitops" / ".github" / "workflows" / "model-plan.yml").read_text())
+    assert "**/models.lock.json" in workflow[True]["pull_request"]["paths"]  # `on`, as YAML 1.1 reads it
     assert workflow["permissions"] == {"contents": "read", "pull-requests": "write"}
     commands = [step["run"] for step in workflow["jobs"]["plan"]["steps"] if "run" in step]
     assert "./plan.sh > comment.md" in commands
     assert os.access(EXAMPLES / "gitops" / "plan.sh", os.X_OK)
+
+
+def test_the_bootstrap_of_a_machine_is_valid_and_names_its_schema(tmp_path):
+    path = EXAMPLES / "gitops" / "bootstrap.yaml"
+    assert reconciler("validate", path, store=tmp_path / "store")["files"] == [str(path)]
+    schema = re.match(r"# yaml-language-server: \$schema=(\S+)\n", path.read_text())[1]
+    assert (path.parent / schema).resolve() == EXAMPLES.parent / "schemas" / "bootstrap.v1.schema.json"
 
 
 # --- services -----------------------------------------------------------------------------------------------------------

@@ -75,14 +75,9 @@ def test_this_machine_tells_plausible_figures():
     assert 0 < found.available_bytes <= found.total_bytes
 
 
-def test_labels_of_the_environment_win_over_the_manifests(tmp_path):
-    found = device_facts(
-        now=0.0,
-        labels={"site": "lab", "tier": "a"},
-        environment={"RECONCILER_LABELS": "site=home, gpu"},
-        root=str(tmp_path),
-    )
-    assert found.labels == (("gpu", ""), ("site", "home"), ("tier", "a"))
+def test_a_machine_has_the_labels_of_its_environment(tmp_path):
+    found = device_facts(now=0.0, environment={"RECONCILER_LABELS": "site=home, gpu"}, root=str(tmp_path))
+    assert found.labels == (("gpu", ""), ("site", "home"))
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,23 @@
 """A manifest in Git, on real repositories: which commit, which files, and what keeps the last good one."""
 
 import os
+import re
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from git_made import MANIFEST, Remote, git_server
+from git_made import MANIFEST, Remote, git_after, git_server
 
-from reconciler.adapters.git import GitSource, split_ref, token_credential
+from reconciler.adapters.git import split_ref, token_credential
 from reconciler.core.errors import Failure, FailureKind
-from reconciler.core.state import Credential, SecretReference
+from reconciler.core.policies import Credential, SecretReference
 
 NEVER = threading.Event()
 
 
 def folder_of(made):
     return Path(made.folder)
-
-
-@pytest.fixture
-def remote(tmp_path):
-    return Remote(tmp_path / "remote")
-
-
-@pytest.fixture
-def source(remote, tmp_path):
-    def make(url=None, **keys):
-        keys = {"environment": {"PATH": os.environ["PATH"]}, "folder": str(tmp_path / "here" / "git")} | keys
-        return GitSource(url or remote.url, **keys)
-
-    return make
 
 
 @pytest.fixture
@@ -131,6 +118,23 @@ def test_offline_gives_the_last_good_commit_also_to_a_new_process(remote, source
     found = source(server.url()).offline(NEVER)
     assert found.commit == commit
     assert texts(found) == [("models.yaml", "# one\n")]
+
+
+def test_a_commit_that_is_not_good_is_read_but_never_the_last_good_one(remote, source, monkeypatch):
+    remote.write("models.yaml", "# good\n")
+    good = remote.commit()
+    made = source()
+    made.fetch(NEVER)
+    remote.write("models.yaml", "# bad\n")
+    bad = remote.commit()
+    assert made.fetch(NEVER, lambda _: False).commit == bad
+    assert made.offline(NEVER).commit == good
+    monkeypatch.setattr("reconciler.adapters.git.repository.MAX_PACKS", 1)  # made anew, which must not lose it
+    assert made.fetch(NEVER, lambda _: False).commit == bad
+    assert made.offline(NEVER).commit == good
+    assert made.fetch(NEVER, lambda found: texts(found) == [("models.yaml", "# bad\n")]).commit == bad
+    assert made.offline(NEVER).commit == bad
+    assert made.fetch(NEVER, pytest.fail).commit == bad  # which is no news
 
 
 def test_another_url_or_ref_has_a_last_good_commit_of_its_own(remote, source, tmp_path):
@@ -258,6 +262,7 @@ def test_a_server_that_hangs_is_given_up_and_a_cancel_ends_it_at_once(remote, so
 def test_nobody_listening_is_transient(source):
     failure = failing(source("http://127.0.0.1:9/fleet.git"))
     assert (failure.kind, failure.reason) == (FailureKind.TRANSIENT, "git_unreachable")
+    assert not re.search(r"\d ms", failure.message)  # it reads the same at the next try, and is told once
 
 
 def test_a_damaged_repository_here_is_made_anew(remote, source):
@@ -297,6 +302,34 @@ def test_an_outage_while_the_repository_is_made_anew_loses_nothing(remote, sourc
     remote.bare.rename(remote.root / "gone.git")
     failing(made)
     assert made.offline(NEVER).commit == commit
+
+
+@pytest.mark.parametrize("name", ["fleet.git", "fleet", "work", "o'b x.git", "link"])
+def test_a_folder_of_another_user_can_be_fetched_from(remote, source, tmp_path, name):
+    remote.write("models.yaml")
+    commit = remote.commit()
+    (remote.root / "o'b x.git").symlink_to(remote.bare)
+    (remote.root / "link").symlink_to(remote.work)
+    environment = git_after(tmp_path, "export GIT_TEST_ASSUME_DIFFERENT_OWNER=1")
+    made = source(f"file://{remote.root}/{name.replace(' ', '%20')}", environment=environment)
+    assert made.fetch(NEVER).commit == commit
+
+
+def test_ids_of_either_algorithm_are_followed_and_a_repository_may_change_it(remote, source, tmp_path):
+    remote.write("models.yaml")
+    remote.commit()
+    source().fetch(NEVER)
+    remote.bare.rename(tmp_path / "old.git")
+    other = Remote(tmp_path / "other", "sha256")
+    other.write("models.yaml", "# longer\n")
+    commit = other.commit()
+    other.bare.rename(remote.bare)
+    assert len(commit) == 64
+    assert source().fetch(NEVER).commit == commit
+    assert source().offline(NEVER).commit == commit
+    with git_server(remote.root) as server:
+        found = source(server.url(), ref=commit, folder=str(tmp_path / "fresh")).fetch(NEVER)
+        assert (found.commit, texts(found)) == (commit, [("models.yaml", "# longer\n")])
 
 
 def test_many_pushes_do_not_pile_up(remote, source, monkeypatch):

@@ -1,30 +1,17 @@
 """A manifest in Git where somebody means harm: URLs, repositories, signatures. Nothing runs, nothing leaks in."""
 
 import os
+import re
 import subprocess
 import threading
 
 import pytest
-from git_made import MANIFEST, Remote, allowed_signers, clean_environment, git_server, signing_key
+from git_made import MANIFEST, Remote, allowed_signers, clean_environment, git_after, git_server, signing_key
 
-from reconciler.adapters.git import GitSource, parse_address
+from reconciler.adapters.git import parse_address
 from reconciler.core.errors import Failure, FailureKind
 
 NEVER = threading.Event()
-
-
-@pytest.fixture
-def remote(tmp_path):
-    return Remote(tmp_path / "remote")
-
-
-@pytest.fixture
-def source(remote, tmp_path):
-    def make(url=None, **keys):
-        keys = {"environment": {"PATH": os.environ["PATH"]}, "folder": str(tmp_path / "here" / "git")} | keys
-        return GitSource(url or remote.url, **keys)
-
-    return make
 
 
 def failing(call, *arguments):
@@ -54,6 +41,7 @@ REFUSED_URLS = (
     "https://exa mple.com/r.git",
     "https://example.com/r.git\nx",
     "https://example.com:port/r.git",
+    "https://example.com/\udcff.git",
     "ssh://git:secret-word@example.com/r.git",
     "ssh://-oProxyCommand=x/r.git",
     "ssh://-x@example.com/r.git",
@@ -100,13 +88,28 @@ def test_what_is_allowed_is_shown_without_user_and_query(url, label):
 
 
 @pytest.mark.parametrize(
-    "ref", ["-x", "--upload-pack=x", "a..b", "a b", "a~1", "a^", "a:b", "refs/heads/*", "a\n", "a.lock", "@{1}", "x/"]
+    "ref",
+    [
+        "-x",
+        "--upload-pack=x",
+        "a..b",
+        "a b",
+        "a~1",
+        "a^",
+        "a:b",
+        "refs/heads/*",
+        "a\n",
+        "a.lock",
+        "@{1}",
+        "x/",
+        "\udcff",
+    ],
 )
 def test_a_ref_that_git_does_not_allow_is_refused(source, ref):
     assert failing(lambda: source(ref=ref)).reason == "git_ref_refused"
 
 
-@pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a\0b", "a\\b", "a\nb"])
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a\0b", "a\\b", "a\nb", "\udcff"])
 def test_a_path_that_leads_out_is_refused(source, path):
     assert failing(lambda: source(path=path)).reason == "git_path_refused"
 
@@ -210,6 +213,7 @@ def test_a_huge_manifest_is_refused_before_it_is_read(remote, source):
     assert (failure.kind, failure.reason) == (FailureKind.PERMANENT, "git_too_large")
 
 
+@pytest.mark.slow
 def test_a_repository_that_floods_the_disk_is_stopped(remote, source, tmp_path):
     remote.write("models.yaml")
     good = remote.commit()
@@ -249,6 +253,25 @@ def test_an_https_or_loopback_url_never_leads_to_another_transport(remote, sourc
         failing(source(server.url()).fetch, NEVER)
 
 
+def test_http_never_leaves_this_machine_by_a_redirect(remote, source):
+    remote.write("models.yaml")
+    remote.commit()
+    with git_server(remote.root) as server, git_server(remote.root) as other:
+        server.answers["/"] = (302, {"Location": f"{other.url()}/info/refs?service=git-upload-pack"})
+        assert failing(source(server.url()).fetch, NEVER).reason == "git_redirected"
+        assert other.requests == []
+
+
+def test_a_small_pack_of_a_huge_file_takes_little_memory(remote, source, tmp_path):
+    remote.write("models.yaml")
+    remote.write("zeros.bin", bytes(100 << 20))
+    remote.git("config", "core.compression", "1")
+    commit = remote.commit()
+    environment = git_after(tmp_path, "ulimit -v 100000")
+    with git_server(remote.root) as server:
+        assert source(server.url(), environment=environment).fetch(NEVER).commit == commit
+
+
 def test_ssh_asks_nobody_and_gets_its_words_as_they_are(remote, source, tmp_path):
     remote.write("models.yaml")
     commit = remote.commit()
@@ -263,6 +286,13 @@ def test_ssh_asks_nobody_and_gets_its_words_as_they_are(remote, source, tmp_path
     asked = (tmp_path / "asked").read_text().splitlines()
     assert "-oBatchMode=yes" in asked
     assert "git@fleet.example" in asked
+    assert not [word for word in asked if "Identit" in word]
+    key, hosts = tmp_path / "a key's 100%", tmp_path / "known hosts"
+    source(f"ssh://git@fleet.example{remote.bare}", environment=environment, ssh=(str(key), str(hosts))).fetch(NEVER)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert f'-oIdentityFile="{key}%"' in asked
+    assert f'-oUserKnownHostsFile="{hosts}"' in asked
+    assert {"-F/dev/null", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oStrictHostKeyChecking=yes"} <= {*asked}
 
 
 # --- signatures -------------------------------------------------------------------------------------------------------
@@ -293,8 +323,13 @@ def test_only_a_commit_of_an_allowed_signer_counts_and_the_last_good_one_stays(r
     sign_with(remote, stranger)
     remote.write("models.yaml", "# by a stranger\n")
     remote.commit("stranger", "-S")
-    assert failing(made.fetch, NEVER).reason == "git_unsigned"
+    failure = failing(made.fetch, NEVER)
+    assert failure.reason == "git_unsigned"
+    assert re.search("allowed signer: its key SHA256:[^ ]+ is not among them$", failure.message)
     assert made.offline(NEVER).commit == good
+    signers.write_text('ada@example.com valid-before="20200101" ' + stranger.with_suffix(".pub").read_text())
+    assert re.search("its key SHA256:[^ ]+ has expired$", failing(made.fetch, NEVER).message)
+    allowed_signers(signers, allowed)
     sign_with(remote, allowed)
     again = remote.commit("signed again", "-S")
     assert made.fetch(NEVER).commit == again
@@ -311,7 +346,9 @@ def test_a_signature_over_other_content_is_refused(remote, source, keys, tmp_pat
     )  # fmt: skip
     remote.git("push", "-q", "-f", "origin", f"{done.stdout.decode().strip()}:refs/heads/main")
     signers = allowed_signers(tmp_path / "signers", keys[0])
-    assert failing(source(signers=str(signers)).fetch, NEVER).reason == "git_unsigned"
+    failure = failing(source(signers=str(signers)).fetch, NEVER)
+    assert failure.reason == "git_unsigned"
+    assert failure.message.endswith("the signature belongs to other content")
 
 
 def test_a_signed_tag_vouches_for_its_commit_under_its_own_name_only(remote, source, keys, tmp_path):
@@ -382,7 +419,15 @@ def test_a_gnupg_key_ring_vouches_too(remote, source, tmp_path):
         assert failing(source(signers=str(ring)).fetch, NEVER).reason == "git_unsigned"
         empty = tmp_path / "empty"
         empty.mkdir(mode=0o700)
-        assert failing(source(signers=str(empty), ref=commit).fetch, NEVER).reason == "git_unsigned"
+        failure = failing(source(signers=str(empty), ref=commit).fetch, NEVER)
+        assert failure.reason == "git_unsigned"
+        assert re.search("its key [0-9A-F]+ is not in the key ring$", failure.message)
+        (certificate,) = (own / "openpgp-revocs.d").iterdir()
+        (tmp_path / "revoked.asc").write_text(certificate.read_text().replace("\n:---", "\n---"))
+        gpg(ring, "--import", str(tmp_path / "revoked.asc"))
+        assert re.search(
+            "its key [0-9A-F]+ was revoked$", failing(source(signers=str(ring), ref=commit).fetch, NEVER).message
+        )
     finally:
         for folder in (own, ring):
             subprocess.run(["gpgconf", "--homedir", str(folder), "--kill", "all"], check=False, capture_output=True)

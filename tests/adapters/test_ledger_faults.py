@@ -1,5 +1,6 @@
 """The ledger against a hostile world: crashes, damage, full and read-only disks, other processes."""
 
+import errno
 import os
 import random
 import signal
@@ -18,7 +19,8 @@ from reconciler.adapters.ledger.opening import BUSY_TIMEOUT_S
 from reconciler.adapters.ledger.reserve import BALLAST_BYTES
 from reconciler.core.errors import Failure, FailureKind
 from reconciler.core.ports import Proof
-from reconciler.core.state import Digest, FileStat
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest
 
 ROOT = str(Path(__file__).parents[2])
 NOW = 1_793_534_400.0  # 2026-11-01T12:00:00Z
@@ -724,3 +726,18 @@ def test_a_read_only_disk_can_be_read_and_refuses_to_be_written(small_disk, is_c
         open_ledger(small_disk)
     assert caught.value.kind is FailureKind.REFUSED
     assert caught.value.reason in {"ledger_read_only", "ledger_unreadable"}
+
+
+def test_a_disk_that_fails_is_a_reason_and_no_fault_of_ours(tmp_path, monkeypatch):
+    Ledger.open(str(tmp_path), now=lambda: 0.0, writable=True).close()
+    whole = os.stat
+
+    def fail(path, *rest, **more):
+        if str(path).endswith("state.db"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return whole(path, *rest, **more)
+
+    monkeypatch.setattr(os, "stat", fail)
+    with pytest.raises(Failure) as caught:
+        Ledger.open(str(tmp_path), now=lambda: 0.0, writable=False).facts()
+    assert caught.value.reason == "ledger_io_error"

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from reconciler.adapters.ledger import (
+    BroughtRow,
     EventType,
     FileRow,
     Installed,
@@ -23,10 +24,13 @@ from reconciler.adapters.ledger import (
 from reconciler.adapters.ledger.events import LIMIT
 from reconciler.adapters.ledger.recording import Recording
 from reconciler.core.actions import ActionKind
+from reconciler.core.desired import Artifact
 from reconciler.core.errors import Failure
 from reconciler.core.lifecycle import Lifecycle, Presence
+from reconciler.core.observed import FailureFact, Override, Resolution
 from reconciler.core.ports import Proof
-from reconciler.core.state import Artifact, Digest, FailureFact, FileStat, Override, Priority, Resolution, Role
+from reconciler.core.stored import FileStat
+from reconciler.core.words import Digest, Priority, Role
 
 
 class Clock:
@@ -500,6 +504,18 @@ def test_a_link_belongs_to_one_model(ledger):
     assert ledger.snapshot().links == (LinkRow("/opt/a", "n", "models/n/a"),)
     assert ledger.links.forget("/opt/a")
     assert not ledger.links.forget("/opt/a")
+
+
+def test_what_was_brought_is_a_blob_until_its_model_is_placed_and_a_size_after(ledger):
+    row = BroughtRow("m", "model.gguf", digest(1001), 100, digest(1), "http://h/m.gguf", '"one"')
+    ledger.brought.save([row, BroughtRow("n", "other", digest(9), 7)])
+    ledger.brought.save([row._replace(size_bytes=101)])
+    assert ledger.snapshot().brought["m", "model.gguf"] == row._replace(size_bytes=101)
+    ledger.record_installed(installed("m", 1))
+    assert ledger.brought.get_all() == {
+        ("m", "model.gguf"): row._replace(size_bytes=101, digest=None),
+        ("n", "other"): BroughtRow("n", "other", digest(9), 7),
+    }
 
 
 def test_using_a_model_counts_once_per_use_and_day(ledger, clock):

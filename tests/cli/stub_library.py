@@ -25,31 +25,20 @@ from reconciler.core.actions import (
     Satisfied,
     Summary,
 )
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState, Diagnostic
 from reconciler.core.digests import digest_value
 from reconciler.core.errors import ManifestInvalid, Problem, permanent, refused, transient
+from reconciler.core.history import History, RevisionFact, Transition
+from reconciler.core.notices import Check, Event
+from reconciler.core.observed import DeviceFacts, DiskFacts, MemoryFacts, ObservedState, Override
+from reconciler.core.policies import CachePolicy, Size
 from reconciler.core.ports import Progress
 from reconciler.core.remembered import Remembered, RememberedModel
-from reconciler.core.report import Check, Event, History, RevisionFact, Stop, Transition, apply_result
-from reconciler.core.state import (
-    Artifact,
-    BlobFact,
-    CachePolicy,
-    DesiredModel,
-    DesiredState,
-    DeviceFacts,
-    Diagnostic,
-    Digest,
-    DiskFacts,
-    MemoryFacts,
-    ObservedState,
-    Override,
-    Size,
-    StoredFile,
-    StoredModel,
-    StoreFacts,
-)
+from reconciler.core.report import Stop, apply_result
 from reconciler.core.status import status
+from reconciler.core.stored import BlobFact, StoredFile, StoredModel, StoreFacts
 from reconciler.core.usage import measure_df
+from reconciler.core.words import Digest
 
 NOTHING = Request()
 NOW = 1_795_000_000.0
@@ -57,7 +46,7 @@ LIMIT = 10_000_000_000
 REPORT = report
 
 
-def load_manifest(paths, environ=None):
+def load_manifest(paths, environ=None, **_):
     paths = [paths] if isinstance(paths, str) else list(paths)
     if not paths and not Path("models.yaml").exists():
         raise permanent("manifest_missing", "there is no manifest: no ./models.yaml", hint="reconciler init writes one")
@@ -79,6 +68,10 @@ def load_manifest(paths, environ=None):
             Diagnostic("not_supported_yet", f"{model.name} is odd", "m:1:1") for model in models if "odd" in model.name
         ),
     )
+
+
+def load_manifests(hosts, paths, environ=None, **_):
+    return (load_manifest(paths, environ),) * len(hosts)
 
 
 def _read(path):
@@ -284,7 +277,7 @@ class Reconciler:
         )
         return status(self.desired, self.snapshot(), self.plan() if self.desired else None, remembered)
 
-    def why(self, name):
+    def why(self, name, *, offline=False):
         from reconciler.core.why import Why  # noqa: PLC0415 -- only why needs it
 
         names = {*self._names(), *(model.name for model in (self.desired.models if self.desired else ()))}
@@ -303,8 +296,14 @@ class Reconciler:
     def suspend(self, until):
         (Path(self.store_path) / ".suspend").write_text(str(until))
 
-    def resume(self):
+    def resume(self, names=()):
         (Path(self.store_path) / ".suspend").unlink()
+
+    def pause(self, names=()):
+        (Path(self.store_path) / ".pause").write_text(" ".join(names))
+
+    def cancel(self, names, *, discard):
+        (Path(self.store_path) / ".cancel").write_text(f"{' '.join(names)} {discard}")
 
     def poke(self):
         (Path(self.store_path) / ".poke").write_text("")
@@ -316,6 +315,10 @@ class Reconciler:
         ]
         found = [event for event in found if event.seq > after and model in (None, event.model)]
         return found[-limit:] if limit else found
+
+    def follow_events(self, after, model, cancel):
+        while not cancel.wait(0.1):
+            yield from self.events(after, model)
 
     def history(self, name):
         return History(

@@ -21,6 +21,28 @@ def test_a_usage_error_is_64_and_never_2(run, line):
     assert ran.out == ""
 
 
+@pytest.mark.parametrize("line", [["-f", "", "validate"], ["plan", "--file="], ["validate", ""], ["apply", "-f", ""]])
+def test_an_unset_variable_is_no_manifest(run, line):
+    ran = run(*line)
+    assert ran.code == 64
+    assert "an empty name is no manifest" in ran.err
+
+
+@pytest.mark.parametrize("option", [["-o", "json"], ["-ojson"], ["--output", "json"], ["--output=json"], ["-o=json"]])
+@pytest.mark.parametrize("line", [["--frob"], ["plan", "--frob"], ["plam"], ["why"]])
+def test_a_usage_error_is_a_document_where_documents_are_asked_for(run, line, option):
+    ran = run(*line, *option)
+    document = json.loads(ran.out)
+    assert (ran.code, document["kind"], document["exit_code"]) == (64, "Error", 64)
+    assert (document["reason"], document["failure"]) == ("usage", "refused")
+    assert document["message"] in ran.err
+    assert document["hint"].startswith("try: reconciler")
+
+
+def test_what_comes_after_two_dashes_is_no_option(run):
+    assert run("why", "--frob", "--", "-o", "json").out == ""
+
+
 def test_a_misspelt_verb_names_the_nearest(run):
     assert "Did you mean status?" in run("statsu").err
 

@@ -305,4 +305,4 @@ def test_watch_hands_its_options_to_the_loop(run, monkeypatch):
     assert run("watch", "-f", "models.yaml", "--interval", "10m", "--git", "https://h/r#main").code == 143
     assert given["interval_s"] == 600
     assert given["files"] == ("models.yaml",)
-    assert given["git_url"] == "https://h/r#main"
+    assert (given["git"].url, given["git"].ref) == ("https://h/r", "main")

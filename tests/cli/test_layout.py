@@ -37,6 +37,36 @@ def test_a_terminal_gets_no_line_wider_than_itself(width, message, name):
         assert len(line) <= max(width, head)
 
 
+WORDS = st.lists(
+    st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "So")), min_size=1, max_size=12), max_size=30
+)
+
+
+@given(st.integers(40, 120), st.lists(WORDS, min_size=2, max_size=4), st.booleans())
+def test_whatever_the_script_no_line_is_wider_than_the_terminal(width, cells, colour):
+    rows = [[Cell(" ".join(words), "green") for words in cells]] * 2
+    for line in columns(rows, Ink(width=width, colour=colour)):
+        assert cells_wide(re.sub(r"\x1b\[\d+m", "", line)) <= width
+
+
+def test_a_page_too_narrow_for_the_columns_lets_rows_flow():
+    name = "a-model-with-a-name-of-forty-characters-"
+    lines = columns([["+", "download", name, "4.7 GB", "it is not in the store"]] * 2, Ink(width=40))
+    assert lines[:4] == ["  +  download", f"    {name}", "    4.7 GB  it is not in the store", "  +  download"]
+
+
+def test_a_script_without_spaces_is_broken_where_the_page_ends():
+    first, *rest = columns([["x", "模" * 60]], Ink(width=40))
+    assert first == "  x  " + "模" * 17
+    assert "".join(line.strip() for line in rest) == "模" * 43
+
+
+def test_marks_that_join_take_no_column():
+    assert cells_wide("e\u0301") == 1
+    assert cells_wide("\u2601\ufe0f") == 1
+    assert cells_wide("\u200d") == 0
+
+
 def test_a_path_or_digest_is_never_broken():
     digest = "sha256:" + "a" * 64
     assert digest in columns([["digest", digest]], Ink(width=60))[-1]

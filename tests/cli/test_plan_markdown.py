@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from reconciler.cli.plan_markdown import LIMIT, escape, fleet_markdown, plan_markdown
 from reconciler.core.actions import Action, ActionKind, Cause, Deferred, Guard, Plan, Summary
-from reconciler.core.state import Diagnostic, Digest
+from reconciler.core.desired import Diagnostic
+from reconciler.core.words import Digest
 
 A = Digest("sha256:" + "a" * 64)
 SUMMARY = Summary((("download", 1),), (), 1, 0, 0, 0, 0, 10, 0, 10, 10, 100, 0, None)
@@ -58,11 +59,21 @@ def test_a_message_cannot_break_out_of_its_cell(message):
     row = next(line for line in text.split("\n") if line.startswith("| +"))
     assert re.sub(r"\\.", "", row).count("|") == 6
     assert "<" not in row
-    assert "@" not in row
+    assert not re.search(r"@(?!&#8203;)", row)
 
 
 def test_mentions_html_and_links_are_made_harmless():
-    assert escape("<img src=x> @all [a](b) `c` | d") == "&lt;img src=x&gt; &#64;all \\[a\\](b) \\`c\\` \\| d"
+    assert escape("<img src=x> @all [a](b) `c` | d") == "&lt;img src=x&gt; @&#8203;all \\[a\\](b) \\`c\\` \\| d"
+    assert escape("see https://evil.example, WWW.evil.example or #1") == (
+        "see https:&#8203;//evil.example, WWW&#8203;.evil.example or \\#&#8203;1"
+    )
+
+
+def test_a_row_that_is_too_long_takes_no_other_with_it():
+    text = plan_markdown(plan(action(1), action(2, "|" * LIMIT), action(3)), A)
+    assert "| model-1 |" in text
+    assert "| model-3 |" in text
+    assert "_1 more lines do not fit here" in text
 
 
 def test_many_machines_fit_into_one_comment():

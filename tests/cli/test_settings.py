@@ -1,5 +1,10 @@
 """Options before the environment, the environment before the default."""
 
+import click
+import pytest
+
+from reconciler.cli import VALUED, verb_of
+from reconciler.cli.command import global_options
 from reconciler.cli.opening import _with_stop, configure_log
 from reconciler.cli.settings import Settings
 from reconciler.cli.signals import Cancel
@@ -60,3 +65,25 @@ def test_waiting_ends_when_it_is_set_and_when_the_time_is_over():
     cancel.set()
     assert cancel.wait()
     assert cancel.is_set()
+
+
+@pytest.mark.parametrize(
+    ("line", "verb"),
+    [
+        (["watch"], "watch"),
+        (["-f", "watch", "status"], "status"),
+        (["--store=x", "-v", "-ojson", "watch", "--interval", "1m"], "watch"),
+        (["status", "watch"], "status"),
+        (["--store", "/s", "--log-format", "json", "watch"], "watch"),
+        (["--help"], ""),
+        (["-f"], ""),
+    ],
+)
+def test_the_verb_is_known_before_anything_is_parsed(line, verb):
+    assert verb_of(line) == verb
+
+
+def test_the_options_that_take_a_word_are_those_of_the_command():
+    taking = [option for option in global_options() if isinstance(option, click.Option)]
+    names = {name for option in taking if not (option.is_flag or option.count) for name in option.opts}
+    assert names == VALUED

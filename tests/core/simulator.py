@@ -8,19 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from reconciler.core.actions import Action, ActionKind, Cause, Plan
+from reconciler.core.desired import DesiredState
 from reconciler.core.inventory import Inventory
-from reconciler.core.state import (
-    BlobFact,
-    Condition,
-    DesiredState,
-    Digest,
-    FailureFact,
-    LinkFact,
-    ObservedState,
-    StoredFile,
-    StoredModel,
-)
+from reconciler.core.observed import FailureFact, ObservedState
+from reconciler.core.stored import BadCopy, BlobFact, LinkFact, StoredFile, StoredModel
 from reconciler.core.targets import target_files
+from reconciler.core.words import Condition, Digest
 from tests.core.worlds import MIB, blocks, digest, file_of
 
 
@@ -35,7 +28,10 @@ class Machine:
         self.models = list(observed.store.models)
         self.blobs = {blob.digest: blob for blob in observed.store.blobs}
         self.partials = {partial.key: partial for partial in observed.store.partials}
-        self.quarantine = observed.store.quarantine_bytes
+        self.copies = {copy.key: copy for copy in observed.store.bad_copies}
+        self.unknown_copies = observed.store.quarantine_bytes - sum(
+            copy.allocated_bytes for copy in self.copies.values()
+        )
         self.archives: dict[str, int] = {}
         self.loaded = {name: size for runtime in observed.runtimes for name, size in runtime.loaded}
         self.available = observed.memory.available_bytes
@@ -47,9 +43,12 @@ class Machine:
             sum(blob.allocated_bytes for blob in self.blobs.values())
             + sum(partial.allocated_bytes for partial in self.partials.values())
             + sum(self.archives.values())
-            + self.quarantine
+            + self.quarantine()
             + self.observed.store.foreign_bytes
         )
+
+    def quarantine(self) -> int:
+        return self.unknown_copies + sum(copy.allocated_bytes for copy in self.copies.values())
 
     def current(self, name: str) -> StoredModel | None:
         return next((each for each in self.models if each.name == name and each.is_current), None)
@@ -126,6 +125,9 @@ class Machine:
         if action.subject == "blob":
             self.collect({Digest(action.paths[0])}, action)
             return
+        if action.subject == "quarantine":
+            self.give_up(action.paths[0])
+            return
         is_current = not action.subject
         gone = next(
             each
@@ -134,6 +136,14 @@ class Machine:
         )
         self.models.remove(gone)
         self.collect({file.digest for file in gone.files if file.digest}, action)
+
+    def give_up(self, key: str) -> None:
+        """A bad copy goes: out of its place, or out of quarantine where a repair has set it aside meanwhile."""
+        bad = {f.digest for each in self.models for f in each.files if f.condition is Condition.DAMAGED}
+        if Digest(key) in bad and Digest(key) in self.blobs:
+            del self.blobs[Digest(key)]
+        else:
+            del self.copies[key]
 
     def collect(self, digests: set[Digest], action: Action) -> None:
         """Delete blobs that no revision holds and no model that is still to come uses."""
@@ -179,7 +189,8 @@ class Machine:
 
     def repair(self, file: StoredFile) -> None:
         if file.condition is Condition.DAMAGED and file.digest in self.blobs:
-            self.quarantine += self.blobs.pop(file.digest).allocated_bytes
+            size = self.blobs.pop(file.digest).allocated_bytes
+            self.copies[file.digest] = BadCopy(file.digest, size, self.observed.taken_at, file.digest)
         self.add(replace(file, condition=Condition.INTACT, allocated_bytes=blocks(file.size_bytes)))
 
         def change(stored: StoredModel) -> StoredModel:
@@ -262,7 +273,8 @@ class Machine:
             models=tuple(sorted(self.models, key=lambda m: (m.name, not m.is_current, m.spec_digest))),
             blobs=tuple(self.blobs[key] for key in sorted(self.blobs)),
             partials=tuple(self.partials[key] for key in sorted(self.partials)),
-            quarantine_bytes=self.quarantine,
+            quarantine_bytes=self.quarantine(),
+            bad_copies=tuple(self.copies[key] for key in sorted(self.copies)),
             used_bytes=self.used() - sum(self.archives.values()),
         )
         disk = replace(self.observed.disk, free_bytes=self.observed.disk.free_bytes - delta)

@@ -1,12 +1,20 @@
 """After a failure: the table of waits, and which failures keep a step from being tried."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from reconciler.core.actions import Request
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
+from reconciler.core.digests import links_digest, terms_digest
+from reconciler.core.inventory import Inventory
+from reconciler.core.observed import FailureFact
 from reconciler.core.retry import blocking_failure, delay_s, failure_message, is_blocking
-from reconciler.core.state import FailureFact
-from tests.core.worlds import NOW, digest
+from reconciler.core.roster import seat_of
+from reconciler.core.stored import StoredFile, StoredModel, StoreFacts
+from reconciler.core.words import Priority
+from tests.core.worlds import NOW, digest, observed, wanted
 
 SPEC = digest("spec")
 NEARLY_ONE = math.nextafter(1.0, 0.0)
@@ -46,10 +54,13 @@ def test_a_floor_below_the_jitter_changes_nothing():
     [
         (failure(retry_at=NOW + 0.001), True),
         (failure(retry_at=NOW), False),
+        (failure(retry_at=NOW + 900), True),
+        (failure(retry_at=NOW + 901), False),  # the clock was set back
         (failure(retry_at=NOW - 1), False),
         (failure(retry_at=None), False),
         (failure("permanent"), True),
         (failure("permanent", source_changed=True), False),
+        (failure(source_changed=True), False),
         (failure("refused"), False),
         (failure("refused", retry_at=None), False),
         (failure(spec=digest("other")), False),
@@ -80,3 +91,31 @@ def test_a_failed_step_is_not_in_the_way_of_another_step():
 )
 def test_a_failure_says_what_happened_and_what_follows(past, text):
     assert failure_message(past) == text
+
+
+def test_the_terms_of_a_failure_change_with_what_may_end_it_and_with_nothing_else():
+    model = wanted("a")
+    file = model.artifacts[0]
+    terms = terms_digest(model, ["http://cache.lan/{sha256}"])
+    assert terms == terms_digest(replace(model, priority=Priority.HIGH, pinned=True), ["http://cache.lan/{sha256}"])
+    more = replace(model, artifacts=(replace(file, sources=(*file.sources, "https://other.example/a")),))
+    others = [
+        terms_digest(model, []),
+        terms_digest(more, ["http://cache.lan/{sha256}"]),
+        terms_digest(replace(model, allow_unsafe=True), ["http://cache.lan/{sha256}"]),
+        terms_digest(replace(model, artifacts=(replace(file, size_bytes=1),)), ["http://cache.lan/{sha256}"]),
+    ]
+    assert len({terms, *others}) == 5
+
+
+def test_links_that_failed_are_left_alone_until_there_are_others():
+    model = DesiredModel("a", links=("/app/a",), spec_digest=SPEC, artifacts=(Artifact("a.bin", ("https://h/a.bin",)),))
+    stored = StoredModel("a", SPEC, (StoredFile("a.bin", digest("a"), 5, 4096),))
+    past = failure(step="link", spec=links_digest(model))
+    world = replace(observed(), store=StoreFacts(models=(stored,)), failures=(past,))
+
+    def gate(wanted):
+        return seat_of(wanted, DesiredState((wanted,)), Inventory(world), Request()).gate
+
+    assert gate(model).reason == "backing_off"
+    assert gate(replace(model, links=("/app/b",))) is None

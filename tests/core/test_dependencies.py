@@ -10,8 +10,8 @@ from reconciler.core.admission import Seat
 from reconciler.core.dependencies import chained, with_raised_priorities
 from reconciler.core.plan import plan
 from reconciler.core.roster import Roster
-from reconciler.core.state import ExtractMode, Priority, WantedState
 from reconciler.core.targets import Need
+from reconciler.core.words import ExtractMode, Priority, WantedState
 from tests.core.worlds import BLOCK, artifact, desired, held, observed, wanted, worlds
 
 BRINGING = {ActionKind.DOWNLOAD, ActionKind.EXTRACT, ActionKind.LINK}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.actions import Request
 from reconciler.core.codec import exact_moment, parse_exact_moment
+from reconciler.core.desired import Artifact
 from reconciler.core.document import (
     observed_digest,
     observed_from_document,
@@ -17,17 +18,9 @@ from reconciler.core.document import (
     snapshot_document,
 )
 from reconciler.core.errors import Failure
+from reconciler.core.observed import DeviceFacts, FailureFact, Override, Resolution, RuntimeFact
 from reconciler.core.plan import plan
-from reconciler.core.state import (
-    Artifact,
-    DeviceFacts,
-    FailureFact,
-    LocalCopy,
-    Override,
-    PartialFact,
-    Resolution,
-    RuntimeFact,
-)
+from reconciler.core.stored import LocalCopy, PartialFact
 from tests.core.worlds import BLOCK, NOW, artifact, desired, digest, held, observed, wanted
 
 
@@ -141,6 +134,48 @@ def test_a_saved_plan_that_was_changed_is_refused():
         plan_from_document(document)
     with pytest.raises(Failure, match="cannot be read"):
         plan_from_document(document | {"actions": 5})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depends_on": ("download:a",)}, "download:a waits for download:a, which does not come before it"),
+        ({"depends_on": ("nobody",)}, "download:a waits for nobody"),
+        ({"depends_on": ("\x1b",)}, r"download:a waits for \\x1b,"),
+        ({}, "download:a stands there twice"),
+    ],
+)
+def test_a_saved_plan_that_would_never_end_is_refused(change, message):
+    made = plan(desired(wanted("a")), observed())
+    (download,) = made.actions
+    changed = replace(made, actions=(replace(download, **change),) if change else (download, download))
+    with pytest.raises(Failure, match=message):
+        plan_from_document(plan_document(changed))
+
+
+def test_a_version_that_cannot_be_printed_is_told_all_the_same():
+    with pytest.raises(Failure, match=r"of version \\ud800 are not known"):
+        plan_from_document({"kind": "Plan", "format_version": "\ud800"})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("disk", "block_bytes", 0),
+        ("disk", "total_bytes", -1),
+        ("memory", "available_bytes", 1 << 64),
+        ("device", "local_minute", 1440),
+        (None, "throughput_bytes_per_s", 1e-320),
+        (None, "throughput_bytes_per_s", math.inf),
+        (None, "taken_at", math.nan),
+        (None, "taken_at", math.inf),
+    ],
+)
+def test_a_snapshot_with_a_number_that_no_machine_has_is_refused_and_names_it(section, key, value):
+    document = snapshot_document(observed())
+    (document.setdefault(section, {}) if section else document)[key] = value
+    with pytest.raises(Failure, match=f"{key}: .* is out of range"):
+        observed_from_document(document)
 
 
 def test_a_plan_document_begins_with_its_kind():

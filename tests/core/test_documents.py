@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from reconciler.core.actions import Plan, Request
 from reconciler.core.change import Change
 from reconciler.core.codec import decode, encode, exact_moment
+from reconciler.core.desired import Artifact
 from reconciler.core.document import (
     observed_from_document,
     plan_document,
@@ -19,9 +20,10 @@ from reconciler.core.document import (
     why_document,
 )
 from reconciler.core.errors import Failure, FailureKind
+from reconciler.core.observed import FailureFact, Resolution
 from reconciler.core.plan import plan
-from reconciler.core.state import Artifact, Digest, FailureFact, Resolution, Role
 from reconciler.core.why import Link, Why
+from reconciler.core.words import Digest, Role
 from tests.core.worlds import NOW, artifact, desired, digest, held, observed, wanted, worlds
 
 
@@ -85,6 +87,8 @@ def test_any_snapshot_survives_being_saved(world):
         ("request", {"prune": "yes"}),
         ("guards", [{}]),
         ("diagnostics", [[]]),
+        ("request", {"only": ["\ud800"]}),  # half a character
+        ("observed", {"digest": "x", "taken_at": "9" * 400}),
     ],
 )
 def test_a_plan_with_a_part_that_cannot_be_read_is_refused(key, value):

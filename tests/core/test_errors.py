@@ -5,7 +5,17 @@ import pickle
 
 import pytest
 
-from reconciler.core.errors import Failure, FailureKind, ManifestInvalid, Problem, permanent, refused, transient
+from reconciler.core.errors import (
+    MAX_PROBLEMS,
+    Failure,
+    FailureKind,
+    ManifestInvalid,
+    Problem,
+    manifest_missing,
+    permanent,
+    refused,
+    transient,
+)
 
 WHERE = Problem("models.yaml", 12, 3, "found 'larg'", "one of: small, large", "did you mean large?", "models.a.size")
 
@@ -56,7 +66,10 @@ def test_an_invalid_manifest_tells_all_its_problems_in_order_of_place():
     assert invalid.hint
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "1 problem"), (2, "2 problems")])
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(1, "1 problem"), (2, "2 problems"), (MAX_PROBLEMS, f"{MAX_PROBLEMS} problems or more; only so many are told")],
+)
 def test_problems_are_counted(count, words):
     assert str(ManifestInvalid((WHERE,) * count)) == f"the manifest has {words}"
 
@@ -66,3 +79,8 @@ def test_an_invalid_manifest_keeps_its_problems_across_a_process_border():
     found = pickle.loads(pickle.dumps(ManifestInvalid((problem,))))
     assert isinstance(found, ManifestInvalid)
     assert found.problems == (problem,)
+
+
+def test_no_manifest_is_an_invalid_one_with_a_reason_of_its_own():
+    missing = manifest_missing()
+    assert (missing.reason, [problem.found for problem in missing.problems]) == ("manifest_missing", ["no manifest"])

@@ -7,11 +7,9 @@ from reconciler.core.lifecycle import (
     DURABLE,
     IN_RUNTIME,
     ON_DISK,
-    STAGES,
     TRANSITIONS,
     Lifecycle,
     Presence,
-    Stage,
     allowed_next,
     defects,
     flags,
@@ -20,9 +18,9 @@ from reconciler.core.lifecycle import (
     presence,
     progress_to,
     recover,
-    stage_progress,
     transition,
 )
+from reconciler.core.stages import STAGES, Stage, stage_progress
 
 # The table once more, as people write it: the code's table must say the same.
 WRITTEN = """

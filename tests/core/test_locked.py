@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
 from reconciler.core.digests import spec_digest
 from reconciler.core.errors import Failure
-from reconciler.core.locked import LockedModel, honour, label_of, lock_document, locked_model, parse_lock
-from reconciler.core.state import Artifact, DesiredModel, DesiredState, Digest, Role
+from reconciler.core.locked import LockedModel, check_carried, honour, label_of, lock_document, locked_model, parse_lock
+from reconciler.core.words import Digest, Role
 
 DIGEST = Digest("sha256:" + "a" * 64)
 
@@ -104,6 +105,9 @@ def lock_of(**changes: object) -> dict:
         lock_of(files=[FILE | {"sources": [5]}]),
         lock_of(files=[FILE | {"size": -1}]),
         lock_of(files=[FILE | {"size": True}]),
+        lock_of(files=[FILE | {"size": 10**400}]),
+        lock_of(spec="\ud800"),
+        lock_of(files=[FILE | {"sources": ["s3://b/\x1b[2J"]}]),
     ],
 )
 def test_what_is_no_lock_is_refused(document):
@@ -127,3 +131,53 @@ def test_hostile_names_and_digests_are_refused(change):
 
 def test_an_unknown_role_is_a_companion():
     assert read(lock_of(files=[FILE | {"role": "banner"}]))[0].files[0].role is Role.COMPANION
+
+
+@pytest.mark.parametrize(
+    ("source", "label"),
+    [
+        ("hf://org/repo:Q4_K_M@main", "hf://org/other@abc/f"),
+        ("s3://bucket/p/", "s3://elsewhere/p/f"),
+        ("oci://host/repo:1", "oci://host/other:1@sha256:" + "a" * 64),
+        ("ollama://llama:7b", "ollama://mistral:7b"),
+    ],
+)
+def test_a_lock_leads_to_no_repository_or_bucket_but_the_declared(source, label):
+    wanted = model(source)
+    assert source_of(wanted, source.replace(":Q4_K_M@main", "@abc/f")) != ()
+    with pytest.raises(Failure) as caught:
+        source_of(wanted, label)
+    assert caught.value.reason == "lock_invalid"
+
+
+def source_of(wanted: DesiredModel, label: str) -> tuple[str, ...]:
+    return locked_model(wanted, entry(wanted, Artifact("f", (label,), DIGEST, 5))).artifacts[0].sources
+
+
+OTHER = Digest("sha256:" + "b" * 64)
+WHOLE = Artifact("m.bin", ("https://h/m.bin",), DIGEST, 5)
+
+
+@pytest.mark.parametrize(
+    ("declared", "files", "reason"),
+    [
+        (WHOLE, [WHOLE], ""),
+        (WHOLE, [replace(WHOLE, digest=OTHER)], "digest_mismatch"),
+        (WHOLE, [replace(WHOLE, size_bytes=6)], "digest_mismatch"),
+        (WHOLE, [WHOLE, replace(WHOLE, path="more.bin")], "digest_mismatch"),
+        (WHOLE, [replace(WHOLE, path="unpacked.bin")], "not_checkable"),
+        (replace(WHOLE, optional=True), [], ""),
+        (replace(WHOLE, digest=None), [replace(WHOLE, digest=OTHER), replace(WHOLE, path="more.bin")], ""),
+        (replace(WHOLE, path="", sources=("oci://h/r:1",)), [replace(WHOLE, path="layer.bin")], ""),
+        (replace(WHOLE, path="", sources=("oci://h/r:1",)), [replace(WHOLE, digest=OTHER)], "not_checkable"),
+        (replace(WHOLE, sources=("hf://o/r@abc/m.bin",)), [WHOLE, replace(WHOLE, path="shard.bin")], ""),
+    ],
+)
+def test_what_a_stranger_carries_is_held_against_what_is_declared(declared, files, reason):
+    wanted = DesiredModel("m", artifacts=(declared,))
+    if not reason:
+        check_carried(wanted, entry(wanted, *files))
+        return
+    with pytest.raises(Failure) as caught:
+        check_carried(wanted, entry(wanted, *files))
+    assert caught.value.reason == reason

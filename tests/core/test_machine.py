@@ -3,8 +3,9 @@
 import pytest
 
 from reconciler.core.errors import Failure
-from reconciler.core.lifecycle import Lifecycle, stage_progress
+from reconciler.core.lifecycle import Lifecycle
 from reconciler.core.machine import HISTORY_LENGTH, Machine, Observers, Step, Topic
+from reconciler.core.stages import stage_progress
 
 
 def test_a_step_remembers_how_long_the_state_before_lasted():

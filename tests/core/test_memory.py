@@ -3,7 +3,9 @@
 import pytest
 
 from reconciler.core.memory import Load, Pressure, decide, estimate_bytes, pressure, to_free_bytes
-from reconciler.core.state import MemoryFacts, MemoryPolicy, Priority, Size
+from reconciler.core.observed import MemoryFacts
+from reconciler.core.policies import MemoryPolicy, Size
+from reconciler.core.words import Priority
 
 GB = 10**9
 

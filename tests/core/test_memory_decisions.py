@@ -3,7 +3,9 @@
 import pytest
 
 from reconciler.core.memory import Load, decide
-from reconciler.core.state import MemoryFacts, MemoryPolicy, Priority, Size
+from reconciler.core.observed import MemoryFacts
+from reconciler.core.policies import MemoryPolicy, Size
+from reconciler.core.words import Priority
 
 GB = 10**9
 POLICY = MemoryPolicy(warning_bytes=2 * GB, critical_bytes=GB)

@@ -6,40 +6,26 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.actions import ActionKind, Cause, Request
+from reconciler.core.desired import Artifact, Selector
 from reconciler.core.document import plan_document
 from reconciler.core.draft import Draft
+from reconciler.core.gates import window_end
 from reconciler.core.inventory import Inventory
+from reconciler.core.observed import DeviceFacts, FailureFact, MemoryFacts, Override, Resolution, RuntimeFact
 from reconciler.core.plan import plan
+from reconciler.core.policies import CachePolicy, MemoryPolicy, NetworkPolicy, Size, Window
 from reconciler.core.roster import enrol
-from reconciler.core.state import (
-    Artifact,
-    BlobFact,
-    CachePolicy,
+from reconciler.core.stored import BadCopy, BlobFact, LinkFact, LocalCopy, PartialFact, StoredFile, StoredModel
+from reconciler.core.words import (
     Condition,
-    DeviceFacts,
     Digest,
     DownloadPolicy,
     EvictionMode,
     EvictionPolicy,
     ExtractMode,
-    FailureFact,
-    LinkFact,
-    LocalCopy,
-    MemoryFacts,
-    MemoryPolicy,
-    NetworkPolicy,
     NetworkRequirement,
-    Override,
-    PartialFact,
     Priority,
-    Resolution,
-    RuntimeFact,
-    Selector,
-    Size,
-    StoredFile,
-    StoredModel,
     WantedState,
-    Window,
 )
 from tests.core.worlds import BLOCK, DAY, MIB, NOW, artifact, desired, digest, file_of, held, observed, wanted
 
@@ -390,6 +376,11 @@ def test_what_is_in_use_or_loaded_by_hand_is_kept_though_unwanted():
     assert [(each.model, each.reason) for each in made.satisfied] == [("a", "in_use"), ("b", "loaded_by_hand")]
 
 
+def test_a_model_that_the_manifest_does_not_name_is_loaded_by_hand():
+    by_hand = (Override("b", "load", NOW),)
+    assert ids(plan(desired(), observed(held(sized("b", 1)), overrides=by_hand))) == ["load:b"]
+
+
 def test_foreign_files_are_never_touched():
     stranger = StoredModel("a", Digest(""), (StoredFile("x", None, 5, BLOCK),), is_foreign=True)
     found = observed(stranger, foreign=BLOCK)
@@ -414,9 +405,9 @@ def test_what_does_not_fit_is_deferred_with_numbers_and_what_blocks_it():
     )
 
 
-def test_foreign_files_and_quarantine_block_too():
-    made = plan(desired(sized("a", 3), limit=4 * BLOCK), observed(foreign=BLOCK, quarantine=BLOCK))
-    assert set(deferred(made, "a").blocked_by) <= {"foreign files", "quarantine"}
+def test_foreign_files_block_too():
+    made = plan(desired(sized("a", 3), limit=4 * BLOCK), observed(foreign=2 * BLOCK))
+    assert deferred(made, "a").blocked_by == ("foreign files",)
     assert deferred(made, "a").blocked_by
 
 
@@ -532,6 +523,13 @@ def test_an_archive_that_cannot_be_unpacked_here_says_what_unpacking_takes():
     assert deferred(made, "a").needs_bytes == 4 * BLOCK
 
 
+@pytest.mark.parametrize(("own", "is_selected"), [({}, True), ({"site": "lab"}, True), ({"site": "shop"}, False)])
+def test_the_manifests_labels_count_where_the_machine_has_no_own(own, is_selected):
+    model = sized("a", 1, when=Selector(match_labels=(("site", "lab"),)))
+    made = plan(desired(model, labels=(("site", "lab"),)), observed(device=DeviceFacts(labels=tuple(own.items()))))
+    assert [action.id for action in made.actions] == (["download:a"] if is_selected else [])
+
+
 def test_a_revision_in_use_gives_no_room_when_it_is_replaced():
     old = held(wanted("a", artifact(content="old", size=3 * BLOCK)), in_use=True)
     made = plan(desired(sized("a", 1), sized("b", 3), limit=5 * BLOCK), observed(old))
@@ -554,8 +552,45 @@ def test_old_leftovers_go_even_where_there_is_room():
     orphan = BlobFact(digest("orphan"), BLOCK, BLOCK, True, None, NOW - 2 * DAY)
     stale = PartialFact("s", "gone", 1, BLOCK, NOW - 8 * DAY, digest("gone"))
     made = plan(desired(), observed(blobs=(orphan,), partials=(stale,)))
-    assert {each.subject for each in made.actions} == {"blob", "partial"}
-    assert {each.reason for each in made.actions} == {"retention"}
+    assert {(each.subject, each.reason) for each in made.actions} == {("blob", "retention"), ("partial", "given_up")}
+
+
+def partial_of(key, name="", age=5.0, **rest):
+    return PartialFact(key, name, 1, BLOCK, NOW - age, **rest)
+
+
+def test_an_unfinished_download_that_nobody_has_use_for_goes_at_once_and_under_a_watch_after_a_while():
+    found = observed(held(sized("a", 1)), partials=(partial_of("p"),))
+    made = plan(desired(sized("a", 1)), found)
+    assert ids(made) == ["evict::partial:p"]
+    assert made.actions[0].message.startswith("evict an unfinished download of what is not wanted any more")
+    watched = Request(keeps_partials=True)
+    assert plan(desired(sized("a", 1)), found, watched).actions == ()
+    old = observed(held(sized("a", 1)), partials=(partial_of("p", age=601),))
+    assert ids(plan(desired(sized("a", 1)), old, watched)) == ["evict::partial:p"]
+    assert plan(desired(sized("a", 1)), found, Request(only=("a",))).actions == ()
+
+
+def test_the_unfinished_download_of_what_is_absent_or_for_other_machines_goes():
+    found = observed(partials=(partial_of("p", "a"),))
+    for change in ({"state": WantedState.ABSENT}, {"when": Selector(os=("plan9",))}):
+        assert ids(plan(desired(sized("a", 1, **change)), found)) == ["evict:a:partial:p"]
+
+
+def test_an_unfinished_download_that_is_held_back_stays():
+    model = sized("a", 1)
+    partial = partial_of("p", "a", digest=model.artifacts[0].digest, path="model.bin")
+    for rest in (
+        {"overrides": (Override("a", "pause", NOW),)},
+        {"failures": (FailureFact("a", model.spec_digest, "permanent", "not_found", "gone", 1, None),)},
+    ):
+        made = plan(desired(model), observed(partials=(partial,), **rest))
+        assert (made.actions, len(made.deferred)) == ((), 1)
+
+
+def test_nothing_is_given_up_while_nobody_can_say_what_a_model_is_made_of():
+    tree = wanted("t", Artifact("", ("hf://org/repo",)))
+    assert ids(plan(desired(tree), observed(partials=(partial_of("p"),)))) == ["download:t"]
 
 
 def test_an_older_revision_is_kept_for_as_long_as_retention_from_its_replacement():
@@ -690,6 +725,31 @@ def test_downloads_wait_for_their_window(minute, is_open):
         assert deferred(made, "a").retry_at == NOW + (22 * 60 - minute) * 60
 
 
+def test_a_window_opens_with_its_minute_not_some_seconds_later():
+    network = NetworkPolicy(windows=(Window(60, 120),))
+    later = observed(device=DeviceFacts(local_minute=50), taken_at=NOW + 42.5)
+    assert deferred(plan(desired(sized("a", 1), network=network), later), "a").retry_at == NOW + 10 * 60
+
+
+@pytest.mark.parametrize(
+    ("windows", "minute", "ahead"),
+    [
+        ((), 10, None),
+        ((Window(60, 120),), 60, 60),
+        ((Window(60, 120),), 119, 1),
+        ((Window(60, 120),), 121, 0),  # closed already
+        ((Window(22 * 60, 6 * 60),), 23 * 60, 7 * 60),
+        ((Window(60, 120), Window(120, 180), Window(200, 220)), 100, 80),
+        ((Window(60, 120), Window(90, 180)), 100, 80),
+        ((Window(0, 12 * 60), Window(12 * 60, 24 * 60)), 100, None),
+        ((Window(60, 60),), 30, None),
+    ],
+)
+def test_a_window_closes_where_no_other_goes_on(windows, minute, ahead):
+    end = window_end(windows, minute, NOW + 42.5)
+    assert end == (None if ahead is None else NOW + ahead * 60)
+
+
 def test_a_window_within_the_day_is_open_from_start_to_end():
     network = NetworkPolicy(windows=(Window(60, 120),))
     assert plan(desired(sized("a", 1), network=network), observed(device=DeviceFacts(local_minute=60))).actions
@@ -712,6 +772,16 @@ def test_the_network_and_the_models_policy_must_allow_a_download(require, policy
     want = desired(sized("a", 1, download=policy), network=NetworkPolicy(require=require))
     made = plan(want, observed(device=device))
     assert [each.reason for each in made.deferred] == ([reason] if reason else [])
+
+
+def test_a_model_whose_source_has_not_answered_waits_alone_and_what_is_here_is_mended():
+    silent = wanted("a", artifact("x"), artifact("y", "y"))
+    files = (file_of(silent.artifacts[0], Condition.UNVERIFIED), file_of(silent.artifacts[1], Condition.MISSING))
+    here = replace(held(silent), files=files)
+    made = plan(desired(silent, sized("b", 1)), observed(here, unanswered=("a",)))
+    assert ids(made) == ["verify:a", "download:b"]
+    assert [each.reason for each in made.diagnostics] == ["waiting_for_source"]
+    assert deferred(plan(desired(silent), observed(unanswered=("a",))), "a").reason == "waiting_for_source"
 
 
 def test_a_manual_model_comes_when_it_is_asked_for():
@@ -928,6 +998,53 @@ def test_verify_hashes_every_file_of_these():
     assert deferred(unknown, "z").reason == "unknown_model"
 
 
+def bad_copy(key, blocks, since=NOW - 5.0, content=None):
+    return BadCopy(key, blocks * BLOCK, since, content)
+
+
+def test_bad_copies_leave_before_all_else_the_oldest_first():
+    model, unwanted = sized("a", 2), held(sized("u", 2))
+    copies = [bad_copy("q1", 2, content=model.artifacts[0].digest), bad_copy("q2", 1, NOW - 50), bad_copy("q3", 1)]
+    found = observed(unwanted, held(model, Condition.MISSING), copies=copies)
+    made = plan(desired(model, limit=6 * BLOCK), found)
+    assert ids(made) == ["evict::quarantine:q2", "evict:a:quarantine:q1", "download:a"]
+    assert "a bad copy of a file that no model has" in action(made, "evict::quarantine:q2").message
+    assert ids(plan(desired(limit=5 * BLOCK), found)) == ["evict::quarantine:q2"]
+    assert ids(plan(desired(limit=60 * BLOCK), found, Request(verb="prune"))) == ["evict:a", "evict:u"]
+
+
+def test_a_damaged_file_gives_way_to_its_own_repair_only_where_room_is_short():
+    model = sized("a", 3)
+    found = observed(held(model, Condition.DAMAGED))
+    short = plan(desired(model, limit=4 * BLOCK), found)
+    key = model.artifacts[0].digest
+    assert ids(short) == [f"evict:a:quarantine:{key}", "download:a"]
+    assert action(short, "download:a").depends_on == (f"evict:a:quarantine:{key}",)
+    assert short.summary.disk_peak_bytes == 3 * BLOCK
+    assert ids(plan(desired(model, limit=6 * BLOCK), found)) == ["download:a"]
+
+
+def test_what_a_repair_set_aside_makes_room_for_what_comes_after_it():
+    model, later = sized("a", 3), sized("b", 3, priority=Priority.LOW)
+    found = observed(held(model, Condition.DAMAGED))
+    made = plan(desired(model, later, limit=6 * BLOCK), found)
+    key = model.artifacts[0].digest
+    assert ids(made) == ["download:a", f"evict:a:quarantine:{key}", "download:b"]
+    assert action(made, f"evict:a:quarantine:{key}").depends_on == ("download:a",)
+    assert action(made, "download:b").depends_on == (f"evict:a:quarantine:{key}",)
+
+
+def test_verify_asks_for_what_is_gone_too_and_repair_only_where_it_does_not_come_again():
+    model = wanted("a", artifact("x"), artifact("y", "y"))
+    files = (file_of(model.artifacts[0]), file_of(model.artifacts[1], Condition.MISSING))
+    found = observed(replace(held(model), files=files))
+    made = plan(desired(model), found, Request(verb="verify"))
+    assert action(made, "verify:a").paths == ("x", "y")
+    repaired = plan(desired(model), found, Request(verb="repair"))
+    assert (ids(repaired), action(repaired, "verify:a").paths) == (["verify:a", "download:a"], ("x",))
+    assert action(plan(desired(), found, Request(verb="repair")), "verify:a").paths == ("x", "y")
+
+
 def test_repair_verifies_and_fetches_what_is_known_bad():
     model = wanted("a", artifact("x"), artifact("y", "y"))
     files = (file_of(model.artifacts[0], Condition.UNVERIFIED), file_of(model.artifacts[1], Condition.DAMAGED))
@@ -949,6 +1066,12 @@ def test_load_and_unload_by_hand():
     assert (ids(made), made.actions[0].cause) == (["unload:a"], Cause.REQUEST)
     assert (deferred(made, "b").reason, deferred(made, "nobody").reason) == ("in_use", "unknown_model")
     assert ids(plan(desired(model), found, Request(verb="unload"))) == ["unload:a"]
+
+
+def test_who_asks_to_load_what_is_not_there_is_told():
+    stranger = StoredModel("s", Digest(""), (StoredFile("x", None, 5, BLOCK),), is_foreign=True)
+    made = plan(desired(sized("a", 1)), observed(stranger), Request(verb="load", models=("nobody", "s")))
+    assert (deferred(made, "nobody").reason, deferred(made, "s").reason) == ("unknown_model", "foreign_files")
 
 
 def test_adopt_takes_over_foreign_files():

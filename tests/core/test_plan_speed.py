@@ -1,31 +1,32 @@
-"""Planning is quick, and ten times the models cost about ten times the time."""
+"""Ten times the models cost about ten times the work; how long that takes is measured in ``benchmarks/plan.py``."""
 
-import gc
-import time
-
-import pytest
+import sys
 
 from reconciler.core.plan import plan
 from tests.core.worlds import BLOCK, artifact, desired, held, observed, wanted
 
 
-def seconds(count):
+def work(count):
+    """Calls of functions, Python's and C's: the same in every run, on every machine."""
     models = [wanted(f"m{n:05}", artifact(f"m{n}.gguf", f"m{n}", BLOCK)) for n in range(count)]
     want, found = desired(*models), observed(*(held(model) for model in models))
-    gc.collect()
-    best = min(_timed(want, found) for _ in range(5))
-    assert plan(want, found).actions == ()
-    return best
+    calls = 0
+
+    def count_call(_frame, event, _argument):
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count_call)
+    try:
+        made = plan(want, found)
+    finally:
+        sys.setprofile(before)
+    assert made.actions == ()
+    return calls
 
 
-def _timed(want, found):
-    started = time.perf_counter()
-    plan(want, found)
-    return time.perf_counter() - started
-
-
-@pytest.mark.slow
-def test_a_thousand_converged_models_are_planned_in_milliseconds():
-    thousand = seconds(1_000)
-    assert thousand < 0.040
-    assert seconds(10_000) < 13 * max(thousand, 0.004)
+def test_ten_times_the_models_cost_ten_times_the_work():
+    hundred = work(100)
+    assert hundred < 100 * 80
+    assert work(1_000) < 10.5 * hundred

@@ -1,7 +1,7 @@
 """The vocabulary of the shell: what it shows of a secret (nothing), and what may be left out."""
 
 import threading
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -87,3 +87,15 @@ def test_an_event_is_a_cancel_token():
     token.set()
     assert token.is_set()
     assert token.wait(0)
+
+
+def test_only_a_declared_digest_binds_the_source():
+    declared = FetchRequest("m", "f", (), "/t", digest=digest("f"))
+    assert declared.declared == digest("f")
+    assert replace(declared, accepts_newer=True).declared is None
+
+
+def test_what_is_declared_counts_before_what_was_measured():
+    request = FetchRequest("m", "f", (), "/t", expected_bytes=7)
+    assert request.likely_bytes == 7
+    assert replace(request, size_bytes=0).likely_bytes == 0

@@ -21,6 +21,7 @@ FILES = {
     "hf://org/repo/onnx/model.onnx": "model.onnx",
     "hf://org/repo.v1@main/m": "m",
     "hf://org/repo@refs%2Fpr%2F1/m": "m",
+    "hf://org/repo/sub%20dir/a%20b.bin": "a b.bin",
     "s3://bucket/a/m%20n?.gguf": "m%20n?.gguf",
     "gs://bucket/m": "m",
     "az://container/m": "m",
@@ -81,6 +82,9 @@ def test_a_file_url_is_a_fixed_point(name):
 
 
 BAD = {
+    "hf://o/r@..%2F..%2Fx/y": "this revision leaves its folder",
+    "hf://o/r@a%0A": "this revision holds a control character",
+    "hf://o/r/..%2f..%2fx.bin": "this one leaves its folder",
     "": "a source such as",
     "models/m.gguf": "a source such as",
     "https:h/x": "with a host",

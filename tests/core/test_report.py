@@ -19,37 +19,16 @@ from reconciler.core.actions import (
 )
 from reconciler.core.errors import ManifestInvalid, permanent, refused, transient
 from reconciler.core.exits import Exit, apply_exit_code, failure_exit_code, plan_exit_code
+from reconciler.core.history import History, RevisionFact, Transition, history_document, time_in_states
 from reconciler.core.moments import moment_text, parse_moment
-from reconciler.core.report import (
-    ApplySummary,
-    Check,
-    Event,
-    History,
-    RevisionFact,
-    Stop,
-    Transition,
-    apply_result,
-    apply_result_document,
-    checks_document,
-    event_document,
-    history_document,
-    time_in_states,
-)
+from reconciler.core.notices import Check, Event, checks_document, event_document
+from reconciler.core.observed import DiskFacts, MemoryFacts, ObservedState
+from reconciler.core.policies import CachePolicy, Size
+from reconciler.core.report import ApplySummary, Stop, apply_result, apply_result_document
 from reconciler.core.roster import OTHERS_ONLY
-from reconciler.core.state import (
-    BlobFact,
-    CachePolicy,
-    Digest,
-    DiskFacts,
-    MemoryFacts,
-    ObservedState,
-    PartialFact,
-    Size,
-    StoredFile,
-    StoredModel,
-    StoreFacts,
-)
+from reconciler.core.stored import BlobFact, PartialFact, StoredFile, StoredModel, StoreFacts
 from reconciler.core.usage import df_document, measure_df
+from reconciler.core.words import Digest
 
 A = Digest("sha256:" + "a" * 64)
 B = Digest("sha256:" + "b" * 64)

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.core.observed import FailureFact
 from reconciler.core.retry import CAP_DELAY_S, blocking_failure, delay_s, failure_message
-from reconciler.core.state import FailureFact
 from tests.core.worlds import NOW, digest
 
 

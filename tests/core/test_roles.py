@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.roles import assign_roles, role_by_name
-from reconciler.core.state import Role
+from reconciler.core.words import Role
 
 
 @pytest.mark.parametrize(

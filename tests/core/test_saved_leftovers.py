@@ -5,18 +5,11 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.actions import Action, ActionKind, Cause, Plan, Summary
+from reconciler.core.desired import DesiredState
+from reconciler.core.observed import DiskFacts, MemoryFacts, ObservedState
 from reconciler.core.saved import sort_saved
-from reconciler.core.state import (
-    BlobFact,
-    DesiredState,
-    Digest,
-    DiskFacts,
-    MemoryFacts,
-    ObservedState,
-    PartialFact,
-    StoredModel,
-    StoreFacts,
-)
+from reconciler.core.stored import BlobFact, PartialFact, StoredModel, StoreFacts
+from reconciler.core.words import Digest
 
 SPEC = Digest("sha256:" + "c" * 64)
 STORE = StoreFacts(

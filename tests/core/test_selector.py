@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.core.desired import Comparison, LabelRequirement, Selector
+from reconciler.core.observed import DeviceFacts, DiskFacts, MemoryFacts
 from reconciler.core.selector import canonical_word, in_rollout, selects
-from reconciler.core.state import Comparison, DeviceFacts, DiskFacts, LabelRequirement, MemoryFacts, Selector
 
 GIB = 2**30
 DEVICE = DeviceFacts(

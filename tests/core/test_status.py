@@ -5,33 +5,23 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.actions import Action, ActionKind, Cause, Deferred, Guard, Plan, Satisfied, Summary
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
 from reconciler.core.digests import digest_value
-from reconciler.core.remembered import ConditionStatus, Remembered, RememberedModel, SourceFact, WatchFact
-from reconciler.core.state import (
-    Artifact,
-    CachePolicy,
-    Condition,
-    DesiredModel,
-    DesiredState,
-    Digest,
+from reconciler.core.observed import (
     DiskFacts,
+    FailureFact,
     MemoryFacts,
-    MemoryPolicy,
     ObservedState,
     Override,
-    PartialFact,
-    Priority,
     Resolution,
-    Role,
     RuntimeFact,
-    Size,
-    StoredFile,
-    StoredModel,
-    StoreFacts,
-    WantedState,
 )
+from reconciler.core.policies import CachePolicy, MemoryPolicy, Size
+from reconciler.core.remembered import ConditionStatus, Remembered, RememberedModel, SourceFact, WatchFact
 from reconciler.core.status import status
 from reconciler.core.status_document import status_document
+from reconciler.core.stored import PartialFact, StoredFile, StoredModel, StoreFacts
+from reconciler.core.words import Condition, Digest, Priority, Role, WantedState
 
 A = Digest("sha256:" + "a" * 64)
 SUMMARY = Summary((), (), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
@@ -100,6 +90,11 @@ def test_a_loaded_model_is_loaded():
 def test_a_model_with_a_bad_file_is_partial(harm):
     model = one(desired(wanted("m")), observed(stored("m", harm)), planned(action("m")))
     assert (model.state, model.is_settled) == ("partial", False)
+
+
+def test_what_only_makes_room_does_not_speak_for_the_model():
+    room = replace(action("m", ActionKind.EVICT), reason="room_needed", subject="quarantine")
+    assert one(desired(wanted("m")), observed(), planned(room, action("m"))).reason == "new"
 
 
 def test_a_download_under_way_shows_its_share():
@@ -190,6 +185,28 @@ def test_reconciling_is_true_only_while_somebody_works():
     for running in ((), ("m",)):
         working = Remembered(is_running=True, running=running)
         assert condition("Reconciling", want, observed(), planned(), working) == ("True", "running")
+    asked = planned(deferred=(Deferred("m", "waiting_for_source", "…"),))
+    assert condition("Reconciling", want, observed(), asked) == ("True", "waiting_for_source")
+
+
+def test_what_stands_in_the_way_is_told_and_waits_for_a_person():
+    link = replace(action("m", ActionKind.LINK), spec_digest=A)
+    refused = FailureFact("m", A, "refused", "unexpected_file", "cannot place m", 3, None, step="link")
+    seen = observed(failures=(refused,))
+    assert condition("Stalled", desired(wanted("m")), seen, planned(link)) == ("True", "unexpected_file")
+    assert condition("Ready", desired(wanted("m")), seen, planned(link)) == ("False", "unexpected_file")
+    told = one(desired(wanted("m")), seen, planned(link), Remembered())
+    assert (told.reason, told.message, told.retry_at) == ("unexpected_file", "cannot place m", None)
+    for other in (planned(), planned(replace(link, spec_digest=Digest("sha256:other"))), planned(action("m"))):
+        assert condition("Stalled", desired(wanted("m")), seen, other)[0] == "False"
+
+
+def test_ready_counts_the_models_of_the_manifest_and_no_others():
+    made = planned(satisfied=("m", "copy"))
+    ready = next(
+        row for row in status(desired(wanted("m")), observed(), made, Remembered()).conditions if row.type == "Ready"
+    )
+    assert ready.message == "1 model as the manifest says"
 
 
 def test_an_invalid_manifest_is_told_while_the_last_good_one_is_in_force():
@@ -266,3 +283,21 @@ def test_the_document_has_the_keys_of_the_contract():
     assert document["next_run_at"] == "1970-01-01T00:33:20.000Z"
     assert document["suspended_until"] is None
     assert document["overrides"] == [{"model": "m", "kind": "pin", "made_at": "1970-01-01T00:00:03.000Z"}]
+
+
+def test_without_a_watch_a_status_is_dated_by_the_last_thing_done():
+    """Two looks with nothing between them agree; what was recorded with the same status keeps its own time."""
+    recorded = (ConditionStatus("Ready", "True", "", "", 500.0), ConditionStatus("Stalled", "True", "", "", 900.0))
+    seen = status(desired(), observed(), planned(), Remembered(conditions=recorded, changed_at=700.0))
+    times = {row.type: row.last_transition_time for row in seen.conditions}
+    assert (times["Ready"], times["Stalled"], times["Suspended"]) == (500.0, 900.0, 700.0)
+
+
+def test_a_suspension_tells_its_end_until_it_is_over():
+    assert (
+        "until 1970-01-01T00:33:20.000Z"
+        in status(None, observed(suspended_until=2000.0), None).condition("Suspended").message
+    )
+    over = status(None, observed(suspended_until=900.0), None)
+    assert over.suspended_until is None
+    assert over.condition("Suspended").status == "False"

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core import units
-from reconciler.core.state import Size
+from reconciler.core.policies import Size
 from reconciler.core.units import (
     exact_duration,
     exact_size,
     format_duration,
     format_rate,
     format_size,
+    is_byte_count,
     parse_duration,
     parse_rate,
     parse_share,
@@ -252,3 +253,20 @@ def test_a_pattern_accepts_exactly_what_its_parser_does(text):
         if parse is parse_duration and text == "0":
             continue  # that 0 needs no unit is said by the key, not by the pattern
         assert (re.search(pattern, text) is not None) == is_parsed, (pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        (0, True),
+        (2**63 - 1, True),
+        (2**63, False),
+        (-1, False),
+        (True, False),
+        (5.0, False),
+        ("5", False),
+        (None, False),
+    ],
+)
+def test_a_strangers_number_is_a_size_only_where_a_file_can_have_it(value, is_one):
+    assert is_byte_count(value) is is_one

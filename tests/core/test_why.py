@@ -7,32 +7,15 @@ import pytest
 from hypothesis import assume, given, settings
 
 from reconciler.core.changed import apply_change
+from reconciler.core.desired import DesiredModel, Selector
 from reconciler.core.document import why_document
 from reconciler.core.errors import Failure, FailureKind
+from reconciler.core.observed import DeviceFacts, FailureFact, MemoryFacts, Override, RuntimeFact
 from reconciler.core.plan import plan
-from reconciler.core.state import (
-    CachePolicy,
-    Condition,
-    DeviceFacts,
-    Digest,
-    DownloadPolicy,
-    FailureFact,
-    LinkFact,
-    MemoryFacts,
-    MemoryPolicy,
-    NetworkPolicy,
-    NetworkRequirement,
-    Override,
-    Priority,
-    RuntimeFact,
-    Selector,
-    Size,
-    StoredFile,
-    StoredModel,
-    WantedState,
-    Window,
-)
+from reconciler.core.policies import CachePolicy, MemoryPolicy, NetworkPolicy, Size, Window
+from reconciler.core.stored import LinkFact, StoredFile, StoredModel
 from reconciler.core.why import verdict, why
+from reconciler.core.words import Condition, Digest, DownloadPolicy, NetworkRequirement, Priority, WantedState
 from tests.core.test_laws import LAW
 from tests.core.worlds import BLOCK, DAY, MIB, NOW, artifact, desired, digest, held, observed, wanted, worlds
 
@@ -110,12 +93,12 @@ def test_cache_that_makes_room_would_stay_with_a_larger_limit():
 def test_cache_that_goes_because_the_disk_is_full_can_be_pinned():
     cache = CachePolicy(max_size=Size(percent=50.0), min_free=Size(size_bytes=0), max_evictions_percent=None)
     answer, after = turned_to(desired(sized("z", 2), cache=cache), observed(held(sized("a", 2)), free=0), "a")
-    assert (answer.change.field, answer.change.to, after) == ("models.a.pin", True, ("satisfied", "pinned"))
+    assert (answer.change.field, answer.change.to, after) == ("pin", True, ("satisfied", "pinned"))
 
 
 CASES = {
-    "unwanted": (desired(), observed(held(sized("a", 1))), "models.a"),
-    "retention": (desired(), observed(held(sized("a", 1), installed_at=NOW - 40 * DAY)), "models.a.pin"),
+    "unwanted": (desired(), observed(held(sized("a", 1))), "pin"),
+    "retention": (desired(), observed(held(sized("a", 1), installed_at=NOW - 40 * DAY)), "pin"),
     "absent": (desired(sized("a", 1, state=WantedState.ABSENT)), observed(held(sized("a", 1))), "models.a.state"),
     "present": (desired(sized("a", 1)), observed(held(sized("a", 1))), "models.a.state"),
     "not_in_store": (desired(sized("a", 1)), observed(), "models.a.state"),
@@ -128,6 +111,16 @@ CASES = {
         desired(sized("a", 1, state=WantedState.ABSENT, pinned=True)),
         observed(held(sized("a", 1), pinned=True)),
         "models.a.pin",
+    ),
+    "pinned by hand": (
+        desired(sized("a", 1, state=WantedState.ABSENT)),
+        observed(held(sized("a", 1), pinned=True), overrides=(Override("a", "pin", NOW),)),
+        "unpin",
+    ),
+    "absent without a source": (
+        desired(DesiredModel("a", artifacts=(), state=WantedState.ABSENT)),
+        observed(),
+        None,
     ),
     "in_use": (desired(sized("a", 1, state=WantedState.ABSENT)), observed(held(sized("a", 1), in_use=True)), "in_use"),
     "not_selected": (desired(sized("a", 1, when=Selector(os=("plan9",)))), observed(), "models.a.when"),
@@ -194,6 +187,12 @@ def test_every_reason_has_its_change(case):
     answer, after = turned_to(want, found, "a")
     assert answer.change.field == field
     assert after != (answer.decision, answer.reason)
+
+
+def test_a_roll_out_is_told_in_the_manifests_words():
+    want, found, _ = CASES["rollout"]
+    change = why(want, found, "a").change
+    assert (change.from_, change.to) == ("0%", "100%")
 
 
 def test_the_guard_is_the_decision_where_it_holds_the_plan():

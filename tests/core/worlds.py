@@ -8,32 +8,12 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from reconciler.core.desired import Artifact, DesiredModel, DesiredState
 from reconciler.core.digests import spec_digest
-from reconciler.core.state import (
-    Artifact,
-    BlobFact,
-    CachePolicy,
-    Condition,
-    DesiredModel,
-    DesiredState,
-    Digest,
-    DiskFacts,
-    EvictionMode,
-    EvictionPolicy,
-    FailureFact,
-    FileStat,
-    MemoryFacts,
-    MemoryPolicy,
-    ObservedState,
-    PartialFact,
-    Priority,
-    RuntimeFact,
-    Size,
-    StoredFile,
-    StoredModel,
-    StoreFacts,
-    WantedState,
-)
+from reconciler.core.observed import DiskFacts, FailureFact, MemoryFacts, ObservedState, RuntimeFact
+from reconciler.core.policies import CachePolicy, MemoryPolicy, Size
+from reconciler.core.stored import BadCopy, BlobFact, FileStat, PartialFact, StoredFile, StoredModel, StoreFacts
+from reconciler.core.words import Condition, Digest, EvictionMode, EvictionPolicy, Priority, WantedState
 
 BLOCK = 4096
 NOW = 1_800_000_000.0
@@ -102,7 +82,9 @@ def observed(*stored: StoredModel, free: int = 1 << 50, used: int | None = None,
     for blob in rest.pop("blobs", ()):
         blobs.setdefault(blob.digest, blob)
     partials = tuple(rest.pop("partials", ()))
-    quarantine, foreign = rest.pop("quarantine", 0), rest.pop("foreign", 0)
+    copies = tuple(rest.pop("copies", ()))
+    quarantine = rest.pop("quarantine", 0) + sum(copy.allocated_bytes for copy in copies)
+    foreign = rest.pop("foreign", 0)
     counted = sum(blob.allocated_bytes for blob in blobs.values()) + sum(each.allocated_bytes for each in partials)
     store = StoreFacts(
         tuple(sorted(stored, key=lambda model: (model.name, not model.is_current, model.spec_digest))),
@@ -112,6 +94,7 @@ def observed(*stored: StoredModel, free: int = 1 << 50, used: int | None = None,
         foreign,
         counted + quarantine + foreign if used is None else used,
         "/store",
+        copies,
     )
     memory = rest.pop("memory", MemoryFacts(8000 * MIB, 6000 * MIB))
     return ObservedState(rest.pop("taken_at", NOW), store, DiskFacts(1 << 50, free), memory, **rest)
@@ -213,7 +196,7 @@ def worlds(draw, *, is_calm: bool = False) -> tuple[DesiredState, ObservedState]
         *stored,
         blobs=orphans,
         partials=[each for each in draw(partials(want, blob_states)) if each.digest not in here],
-        quarantine=draw(st.sampled_from((0, 0, BLOCK))),
+        copies=draw(st.sampled_from(((), (), (BadCopy("old", 2 * BLOCK, NOW - DAY / 2, DIGESTS[0]),)))),
         foreign=draw(st.sampled_from((0, 0, 2 * BLOCK))),
         free=draw(st.sampled_from((1 << 50, 8 * BLOCK))),
         runtimes=(RuntimeFact("default", "page-cache", loaded=tuple(loaded)),),

@@ -116,3 +116,87 @@ def test_nothing_of_a_hostile_or_broken_bundle_gets_in(machine, data, reason):
         for path in machine.store.rglob("*")
         if path.is_file() and "state.db" not in path.name and path.name != "lock"
     ]
+
+
+EVIL = b"EVIL" * 1000
+
+
+def forged(path, file, content=EVIL, **changes):
+    """The bundle with one file's digest, size and bytes replaced, and whatever else is said of it."""
+    with tarfile.open(path) as bundle:
+        whole = {member.name: bundle.extractfile(member).read() for member in bundle.getmembers()}
+    document = json.loads(whole.pop("bundle.json"))
+    entry = next(entry for entry in document["models"]["m"]["files"] if entry["path"] == file)
+    del whole[f"blobs/sha256/{entry['digest'].removeprefix('sha256:')}"]
+    hexes = hashlib.sha256(content).hexdigest()
+    entry.update({"digest": f"sha256:{hexes}", "size": len(content), **changes})
+    path.write_bytes(
+        tar(("bundle.json", json.dumps(document).encode()), *whole.items(), (f"blobs/sha256/{hexes}", content))
+    )
+
+
+def test_a_bundle_does_not_override_a_digest_that_is_declared_or_locked(hub, far, tmp_path):
+    bundle = tmp_path / "b.tar"
+    hub.want("hf://org/repo", include=["README.md", "config.json"])
+    hub.apply()
+    hub.machine.run("lock", env=hub.env)
+    (far.folder / "models.lock.json").write_bytes((hub.machine.folder / "models.lock.json").read_bytes())
+    hub.machine.run("bundle", "export", str(bundle), env=hub.env)
+    forged(bundle, "config.json")
+    assert far.run("bundle", "import", str(bundle), code=1)["reason"] == "digest_mismatch"
+    assert not list(far.store.rglob("*.json"))
+
+    hub.machine.model("m", WEIGHTS)
+    hub.machine.apply()
+    hub.machine.run("bundle", "export", str(bundle))
+    forged(bundle, "m.bin")
+    assert far.run("bundle", "import", str(bundle), code=1)["reason"] == "digest_mismatch"
+    assert not far.placed("m").exists()
+
+    wanted, far.models = dict(far.models), {}
+    far.run("bundle", "import", str(bundle))  # nobody says yet what it has to be
+    assert far.placed("m").read_bytes() == EVIL
+    far.models = wanted
+    far.apply()
+    assert far.placed("m").read_bytes() == WEIGHTS
+    assert far.apply()["outcomes"] == []
+
+
+def test_a_bundle_names_no_source_that_the_manifest_does_not(machine, tmp_path):
+    machine.origin.put("/m.bin", WEIGHTS)
+    machine.origin.put("/evil/m.bin", EVIL)
+    machine.models["m"] = {"source": f"{machine.origin.url}/m.bin"}
+    machine.apply()
+    machine.run("bundle", "export", str(tmp_path / "b.tar"))
+    forged(tmp_path / "b.tar", "m.bin", sources=[f"{machine.origin.url}/evil/m.bin", "file:///etc/passwd"])
+    machine.store = machine.folder / "other"
+    machine.run("bundle", "import", str(tmp_path / "b.tar"))
+    machine.run("evict", "m", "--yes")
+    machine.origin.forget()
+    machine.apply()
+    assert set(machine.origin.asked()) == {"/m.bin"}
+    assert machine.placed("m").read_bytes() == WEIGHTS
+
+
+def test_what_an_archive_of_declared_digest_unpacked_to_is_not_carried(machine, tmp_path):
+    digest = machine.origin.put("/m.tar", tar(("a.bin", WEIGHTS)))
+    machine.models["m"] = {"source": f"{machine.origin.url}/m.tar", "sha256": digest}
+    machine.apply()
+    assert machine.run("bundle", "export", str(tmp_path / "b.tar"), code=1)["reason"] == "not_checkable"
+    del machine.models["m"]["sha256"]
+    machine.apply()
+    machine.run("bundle", "export", str(tmp_path / "b.tar"))
+    machine.store = machine.folder / "other"
+    machine.run("bundle", "import", str(tmp_path / "b.tar"))
+    machine.origin.forget()
+    assert machine.apply()["outcomes"] == []
+    machine.models["m"]["sha256"] = digest
+    assert machine.run("bundle", "import", str(tmp_path / "b.tar"), code=1)["reason"] == "not_checkable"
+
+
+def test_what_is_not_for_this_machine_is_left_out_of_a_bundle(machine, tmp_path):
+    machine.model("here", WEIGHTS)
+    machine.model("elsewhere", OTHER, when={"arch": ["riscv64"]})
+    machine.model("later", OTHER, rollout="0%")
+    machine.apply()
+    assert machine.run("bundle", "export", str(tmp_path / "b.tar"))["models"] == ["here"]

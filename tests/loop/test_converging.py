@@ -21,6 +21,14 @@ def test_a_fresh_machine_becomes_what_the_manifest_says(machine):
     assert machine.partials() == []
 
 
+def test_a_plan_estimates_its_time_from_what_this_machine_did_before(machine):
+    machine.model("alpha", os.urandom(2 << 20))
+    assert machine.plan()["summary"]["estimated_seconds"] is None
+    machine.apply()
+    machine.model("beta", os.urandom(2 << 20))
+    assert 0 <= machine.plan()["summary"]["estimated_seconds"] < 60
+
+
 def test_a_second_apply_asks_nobody_and_writes_nothing(machine):
     machine.model("alpha", b"a" * 5000)
     machine.apply()
@@ -147,6 +155,13 @@ def test_a_lost_database_is_rebuilt_without_a_request(machine):
     assert machine.origin.requests == []
     assert all(machine.has(name, digest) for name, digest in digests.items())
     assert machine.plan()["summary"]["changes"] == 0
+    assert ("ledger_rebuilt", "2 models of the store are known again") in machine.told()
+
+
+def test_a_new_database_of_a_new_store_is_not_called_rebuilt(machine):
+    machine.model("alpha", b"a" * 1000)
+    machine.apply()
+    assert "ledger_rebuilt" not in {reason for reason, _ in machine.told()}
 
 
 def test_a_corrupt_database_is_moved_aside_and_rebuilt(machine):

@@ -8,16 +8,10 @@ import tarfile
 import time
 import zipfile
 
+import pytest
 from machines import kinds
-
-
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
+from scripted import Server
+from watching import eventually
 
 
 def test_one_failure_does_not_keep_the_others(machine):
@@ -70,6 +64,25 @@ def test_a_transient_failure_backs_off_and_poke_clears_it(machine):
     assert machine.has("alpha", digest)
 
 
+@pytest.mark.parametrize("answer", [(503, {"Retry-After": "600"}), (404, {})])
+@pytest.mark.parametrize("is_mirror", [True, False], ids=["mirror", "source"])
+def test_a_new_source_or_mirror_is_tried_at_once(machine, answer, is_mirror):
+    digest = machine.model("alpha", b"a" * 5000, size=5000)
+    machine.origin.files[f"/other/{digest}"] = b"a" * 5000
+    machine.origin.answers["/alpha.bin"] = answer
+    machine.apply(code=4)
+    machine.origin.forget()
+    machine.apply(code=4)
+    assert machine.origin.asked("GET") == []
+    url = machine.origin.url
+    if is_mirror:
+        machine.head["network"] = {"mirrors": [url + "/other/{sha256}"]}
+    else:
+        machine.models["alpha"]["source"] = [f"{url}/alpha.bin", f"{url}/other/{digest}"]
+    machine.apply()
+    assert machine.has("alpha", digest)
+
+
 def test_the_next_source_and_then_the_mirror_are_tried(machine):
     digest = machine.model("alpha", b"a" * 5000)
     url = machine.origin.url
@@ -89,7 +102,7 @@ def test_an_interrupted_download_goes_on_where_it_was(machine):
     digest = machine.model("alpha", content)
     machine.origin.rate = 24 << 20
     process = machine.start("apply")
-    wait_for(lambda: machine.origin.sent > 30 << 20)
+    eventually(lambda: machine.origin.sent > 30 << 20, 20)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 130
@@ -109,7 +122,7 @@ def test_a_killed_download_goes_on_where_it_was(machine):
     digest = machine.model("alpha", content)
     machine.origin.rate = 24 << 20
     process = machine.start("apply")
-    wait_for(lambda: machine.origin.sent > 36 << 20)
+    eventually(lambda: machine.origin.sent > 36 << 20, 20)
     process.kill()
     process.communicate(timeout=10)
     machine.origin.rate = None
@@ -132,7 +145,7 @@ def test_a_second_apply_on_a_busy_store_names_the_owner(machine):
     machine.model("alpha", os.urandom(20 << 20))
     machine.origin.rate = 4 << 20
     process = machine.start("apply")
-    wait_for(lambda: machine.origin.sent > 1 << 20)
+    eventually(lambda: machine.origin.sent > 1 << 20, 20)
     machine.apply(code=7)
     assert str(process.pid) in machine.stderr
     assert machine.status("alpha")["state"] == "partial"  # readers are not kept out
@@ -145,6 +158,9 @@ def test_a_pickle_is_refused_by_content_and_nothing_is_left(machine):
     machine.model("alpha", pickle.dumps({"weights": list(range(1000))}))
     result = machine.apply(code=4)
     assert result["outcomes"][0]["reason"] == "unsafe_pickle"
+    machine.origin.forget()
+    machine.apply(code=4)
+    assert machine.origin.asked("GET") == []  # it waits for a change; nothing is fetched again
     assert machine.partials() == []
     assert not machine.placed("alpha").exists()
     machine.models["alpha"]["allowUnsafe"] = True
@@ -152,10 +168,13 @@ def test_a_pickle_is_refused_by_content_and_nothing_is_left(machine):
     assert machine.placed("alpha").exists()
 
 
-def test_content_that_is_not_its_declared_format_is_refused(machine):
+def test_content_that_is_not_its_declared_format_is_refused_until_another_is_declared(machine):
     machine.model("alpha", b"<html>please log in</html>" * 100, format="gguf")
     assert machine.apply(code=4)["outcomes"][0]["reason"] == "wrong_format"
     assert not machine.placed("alpha").exists()
+    machine.models["alpha"]["format"] = "auto"
+    machine.apply()
+    assert machine.placed("alpha").exists()
 
 
 def archive_of(members: dict[str, bytes]) -> bytes:
@@ -279,3 +298,73 @@ def test_verify_records_what_is_bad_and_repair_mends_it(machine):
     machine.run("verify", "alpha", "--repair")
     assert machine.has("alpha", digest)
     machine.run("verify")
+
+
+@pytest.mark.parametrize(
+    ("broken", "env", "reason"),
+    [
+        ("az://container/m.bin", {}, "no_account"),
+        ("s3://bucket/m.bin", {"AWS_ENDPOINT_URL": "ftp://x"}, "bad_endpoint"),
+        ("hf://org/repo@" + "c" * 40 + "/m.bin", {"HF_HUB_OFFLINE": "1"}, "offline"),
+        ("http://127.0.0.1:9/m.bin", {}, "secret_missing"),
+    ],
+)
+def test_a_source_that_cannot_even_be_asked_leaves_the_others_to_serve(machine, broken, env, reason):
+    machine.head["network"] = {
+        "credentials": {"127.0.0.1:9": {"bearer": {"env": "NOT_SET_HERE"}}},
+        "mirrors": ["http://127.0.0.1:9/{sha256}"],
+    }
+    digest = machine.model("m", b"x" * 5000, size=5000)
+    good = machine.models["m"]["source"]
+    for order in ([good, broken], [broken, good]):
+        machine.models["m"]["source"] = order
+        machine.apply(env=env)
+        assert machine.has("m", digest)
+        machine.run("evict", "m", "--yes")
+    machine.head["network"]["mirrors"] = []
+    machine.models["m"]["source"] = broken
+    assert machine.apply(code=4, env=env)["outcomes"][0]["reason"] == reason
+
+
+@pytest.mark.parametrize("kind", ["http", "s3"])
+def test_what_only_get_was_refused_is_tried_again_once_get_is_answered(machine, kind):
+    server, status = Server(), [403]
+    told = {"ETag": '"e"', "Content-Length": "1000"}
+    server.answer = lambda seen: (
+        (200, told, b"") if seen.method == "HEAD" else (status[0], {"ETag": '"e"'}, b"k" * 1000)
+    )
+    machine.models["m"] = {"source": "s3://bucket/m.bin" if kind == "s3" else f"{server.url}/m.bin"}
+    env = {"AWS_ENDPOINT_URL": server.url}
+    try:
+        assert machine.apply(code=4, env=env)["outcomes"][0]["reason"] == "forbidden"
+        assert machine.apply(code=4, env=env)["deferred"][0]["reason"] == "forbidden"
+        status[0] = 200
+        machine.apply(env=env)
+        assert machine.placed("m").read_bytes() == b"k" * 1000
+    finally:
+        server.close()
+
+
+def test_other_links_are_not_held_up_by_what_the_old_ones_failed_for(machine):
+    digest = machine.model("m", b"m" * 5000, links=["/proc/x"])
+    while not machine.apply(code=4)["deferred"]:  # until it backs off for a while
+        pass
+    good = machine.folder / "good.bin"
+    machine.models["m"]["links"] = [str(good)]
+    machine.apply()
+    assert machine.has("m", digest)
+    assert good.read_bytes() == b"m" * 5000
+
+
+@pytest.mark.parametrize("place", ["models/c", "blobs/sha256/aa/x", "x", "outside/models/c"])
+def test_a_link_into_the_store_is_refused_and_stands_in_no_models_way(machine, place):
+    (machine.folder / "outside").symlink_to(machine.store)
+    folder = machine.folder if place.startswith("outside") else machine.store
+    digest = machine.model("a", b"a" * 5000, links=[f"{folder}/{place}"])
+    result = machine.apply(code=4)
+    (failed,) = [outcome for outcome in result["outcomes"] if outcome["status"] == "failed"]
+    assert (failed["id"], failed["reason"]) == ("link:a:links", "link_in_store")
+    assert machine.has("a", digest)
+    other = machine.model("c", b"c" * 5000)
+    machine.apply(code=3 if place.endswith("models/c") else 4)  # what stands there now is no link of ours
+    assert machine.has("c", other)

@@ -1,9 +1,12 @@
 """Limits through the command: room, priorities, guards, pins, memory."""
 
 import os
+import threading
 import time
 
+from faulty import Faulty
 from machines import kinds
+from watching import eventually, watching
 
 KB = 1000
 SIZE = 1 << 20  # of each model; a multiple of the block size
@@ -141,20 +144,31 @@ def test_the_memory_budget_admits_by_priority(machine):
     machine.model("alpha", os.urandom(SIZE), state="loaded", memory="1MiB", priority="low")
     machine.model("beta", os.urandom(SIZE), state="loaded", memory="1MiB", priority="high")
     machine.model("gamma", os.urandom(SIZE), state="loaded", memory="1MiB", priority="normal")
-    machine.apply(code=3)
-    assert [machine.status(name)["state"] for name in ("alpha", "beta", "gamma")] == ["present", "loaded", "loaded"]
+    wanted = ["present", "loaded", "loaded"]
+    machine.apply_until(
+        lambda: [machine.status(name)["state"] for name in ("alpha", "beta", "gamma")] == wanted, code=3
+    )
 
 
 def test_load_and_unload_by_hand_hold_and_show_in_status(machine):
     machine.model("alpha", os.urandom(SIZE))
     machine.apply()
     machine.run("load", "alpha")
-    assert machine.status("alpha")["loaded"]
-    machine.apply()
-    assert machine.status("alpha")["loaded"]
+    machine.apply_until(lambda: machine.status("alpha")["loaded"])
     assert [(o["model"], o["kind"]) for o in machine.run("status")["overrides"]] == [("alpha", "load")]
     machine.run("unload", "alpha")
     assert not machine.status("alpha")["loaded"]
+
+
+def test_events_tell_what_came_went_and_why(machine):
+    machine.model("alpha", os.urandom(SIZE), state="loaded")
+    machine.apply()
+    machine.models["alpha"]["state"] = "absent"
+    machine.apply()
+    told = machine.told()
+    assert [reason for reason, _ in told] == ["installed", "loaded", "unloaded", "evicted"]
+    assert "the manifest wants it" in told[1][1]
+    assert "absent" in told[3][1]
 
 
 def test_why_names_a_change_that_turns_the_decision(machine):
@@ -176,3 +190,29 @@ def test_a_manifest_for_other_machines_leaves_this_one_alone(machine):
     assert kinds(machine.plan()) == {"download": ["beta"]}
     machine.apply()
     assert not machine.placed("alpha").exists()
+
+
+def test_as_many_models_come_at_once_as_the_manifest_says(machine):
+    body, together = os.urandom(10_000), threading.Barrier(12)
+
+    def script(talk):
+        if talk.method == "GET":
+            together.wait(10)
+        talk.serve(body)
+
+    machine.head["network"] = {"models": 12}
+    with Faulty(script) as server:
+        for number in range(12):
+            machine.models[f"m{number}"] = {"source": f"{server.url}/{number}.bin", "size": len(body)}
+        machine.apply()
+
+
+def test_another_bandwidth_holds_for_what_is_under_way(machine):
+    machine.head["network"] = {"bandwidth": "300kB/s"}
+    digest = machine.model("m", os.urandom(6_000_000))
+    with watching(machine):
+        eventually(lambda: machine.origin.sent > 0)
+        machine.head["network"] = {"bandwidth": "100MB/s"}
+        machine.write()
+        eventually(lambda: machine.has("m", digest))
+    assert machine.origin.asked("GET") == ["/m.bin"]

@@ -1,6 +1,9 @@
 """``publish: [huggingface]``: the hub's own client finds the one copy, offline; eviction takes it away again."""
 
+import hashlib
 import os
+import subprocess
+import sys
 
 import huggingface_hub
 import pytest
@@ -102,3 +105,68 @@ def test_a_new_commit_moves_the_branch_with_it(hub, cache):
     assert hub.apply()["outcomes"] == []
     (repo,) = scan_cache_dir(cache).repos
     assert [revision.commit_hash for revision in repo.revisions] == ["d" * 40]
+
+
+def hf(cache, *words):
+    """The client's own command."""
+    program = os.path.join(os.path.dirname(sys.executable), "hf")
+    done = subprocess.run(
+        [program, "cache", *words, "--cache-dir", str(cache)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_clients_own_command_lists_it_and_its_prune_keeps_it(hub, cache):
+    hub.apply()
+    assert "org/repo" in hf(cache, "ls")
+    hf(cache, "prune", "--yes")
+    for name, data in FILES.items():
+        with open(find(cache, name), "rb") as file:
+            assert file.read() == data
+    assert hub.apply()["outcomes"] == []
+
+
+def test_what_the_clients_own_command_deletes_leaves_the_store_whole_and_is_published_again(hub, cache):
+    hub.apply()
+    hf(cache, "rm", "model/org/repo", "--yes")
+    assert not (cache / "models--org--repo").exists()
+    assert hub.placed() == FILES
+    hub.forget()
+    plan = hub.machine.run("plan", env=hub.env)
+    assert kinds(plan) == {"link": ["m"]}
+    hub.apply()
+    assert hub.asked() == []
+    assert find(cache, "onnx/model.bin")
+
+
+@pytest.mark.parametrize("harm", ["lost", "corrupt"])
+def test_what_is_published_is_no_copy_that_stands_in_the_way_of_a_repair(hub, cache, harm):
+    hub.apply()
+    name = "onnx/model.bin"
+    blob = hub.machine.blob(hashlib.sha256(WEIGHTS).hexdigest())
+    if harm == "lost":
+        blob.unlink()
+        hub.machine.placed("m", name).unlink()
+    else:
+        blob.chmod(0o644)
+        blob.write_bytes(WEIGHTS[::-1])
+    hub.apply()
+    with open(find(cache, name), "rb") as file:
+        assert file.read() == WEIGHTS
+    assert os.stat(find(cache, name)).st_ino == hub.machine.placed("m", name).stat().st_ino == blob.stat().st_ino
+    assert hub.apply()["outcomes"] == []
+
+
+def test_two_models_of_one_commit_name_each_their_branch(hub, cache):
+    hub.repo.branches["v1.0"] = hub.repo.commit
+    source = "hf://org/repo@{}/config.json"
+    for name, revision in (("a", "v1.0"), ("b", "main")):
+        hub.machine.models[name] = {"source": source.format(revision), "publish": ["huggingface"]}
+    del hub.machine.models["m"]
+    hub.apply()
+    assert find(cache, "config.json", revision="v1.0") == find(cache, "config.json", revision="main")
+    assert hub.apply()["outcomes"] == []
+    hub.machine.run("evict", "a", "--yes", env=hub.env)
+    hub.machine.run("evict", "b", "--yes", env=hub.env)
+    assert not [path for path in cache.rglob("*") if path.is_file()]

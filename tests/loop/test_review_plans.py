@@ -17,9 +17,9 @@ class Reviewer:
         self.machine, self.folder, self.store = machine, folder, folder / "no-store"
         folder.mkdir()
 
-    def snapshot(self, name="kiosk.json", **changes) -> Path:
+    def snapshot(self, name="kiosk.json", env=None, **changes) -> Path:
         """The machine's snapshot as a file; ``changes`` by dotted path."""
-        document = self.machine.run("snapshot")
+        document = self.machine.run("snapshot", env=env)
         for path, value in changes.items():
             *heads, last = path.split("__")
             target = document
@@ -57,8 +57,8 @@ def body(plan: dict) -> dict:
     return {key: value for key, value in plan.items() if key != "observed"}
 
 
-def assert_same_plan(machine, reviewer, **run):
-    path = reviewer.snapshot()
+def assert_same_plan(machine, reviewer, path=None, **run):
+    path = path or reviewer.snapshot(**run)
     live = machine.run("plan", **run)
     elsewhere = reviewer.plan(path)
     assert json.dumps(body(elsewhere)) == json.dumps(body(live))
@@ -116,6 +116,28 @@ def test_a_suspended_machine_is_seen_from_elsewhere(machine, reviewer):
     machine.run("suspend")
     machine.model("beta", b"b" * 5000)
     assert_same_plan(machine, reviewer)
+
+
+@pytest.mark.parametrize("own", ["", "site=shop"])
+def test_changed_labels_of_the_manifest_select_as_they_do_on_the_machine(machine, reviewer, own):
+    env = {"RECONCILER_LABELS": own}
+    machine.head["metadata"] = {"labels": {"site": "shop"}}
+    machine.model("beta", b"b" * 5000, size=5000, when={"matchLabels": {"site": "lab"}})
+    path = reviewer.snapshot(env=env)
+    machine.head["metadata"]["labels"]["site"] = "lab"
+    made = assert_same_plan(machine, reviewer, path, env=env)
+    assert kinds(made) == ({} if own else {"download": ["beta"]})
+
+
+def test_what_is_published_is_planned_into_the_cache_of_the_other_machine(hub, reviewer):
+    hub.env["HF_HUB_CACHE"] = str(hub.machine.folder / "cache")
+    hub.want("hf://org/repo", publish=["huggingface"])
+    made = assert_same_plan(hub.machine, reviewer, env=hub.env)
+    assert kinds(made) == {"download": ["m"], "link": ["m"]}
+    hub.apply()
+    (published,) = (hub.machine.folder / "cache").rglob("config.json")
+    published.unlink()
+    assert kinds(assert_same_plan(hub.machine, reviewer, env=hub.env)) == {"link": ["m"]}
 
 
 def test_labels_and_memory_of_the_other_machine_select(machine, reviewer):
@@ -224,6 +246,11 @@ def test_two_machines_of_one_name_are_told_apart_by_their_files(fleet, reviewer)
     other.write_text(fleet[0].read_text())
     names = [machine["name"] for machine in reviewer.plan(fleet[0], other)["machines"]]
     assert names == ["converged.json", "again.json"]
+    (reviewer.folder / "sub").mkdir()
+    same = reviewer.folder / "sub" / "converged.json"
+    same.write_text(fleet[0].read_text())
+    names = [machine["name"] for machine in reviewer.plan(fleet[0], same)["machines"]]
+    assert names == [str(fleet[0]), str(same)]
 
 
 @pytest.mark.parametrize("count", [1, 2])

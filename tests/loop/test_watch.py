@@ -182,3 +182,25 @@ def test_reading_verbs_need_no_manifest_where_a_watch_has_one(machine):
         done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, (verb, done.stderr)
         assert "one" in done.stdout
+
+
+def test_the_last_good_manifest_means_what_it_meant_though_its_variables_are_gone(machine):
+    digest = machine.model("one", content(1))
+    machine.model("two", content(2))
+    machine.models["two"]["source"] += "?key=${DEMO_KEY}"
+    machine.head["metadata"] = {"name": "${DEMO_NAME}"}
+    with watching(machine, env={"DEMO_NAME": "kiosk", "DEMO_KEY": "hush-hush"}) as watch:
+        eventually(lambda: machine.has("one", digest))
+        assert watch.stop() in {0, 143}
+    kept = b"".join(path.read_bytes() for path in machine.store.glob("state.db*"))
+    assert b"hush-hush" not in kept, "what stands in the query of a URL is not kept"
+    machine.models["two"]["source"] = machine.models["two"]["source"].partition("?")[0]
+    with watching(machine, env={"DEMO_NAME": "kiosk"}) as watch:
+        eventually(lambda: condition(machine, "Ready")["status"] == "True")
+        assert status(machine)["observed_generation"] == status(machine)["generation"]
+        assert watch.stop() == 0
+    machine.placed("one").unlink()
+    with watching(machine, write=False) as watch:
+        eventually(lambda: machine.has("one", digest), 5)
+        assert "DEMO_NAME" in condition(machine, "ManifestValid")["message"]
+        assert condition(machine, "Ready")["status"] == "True"

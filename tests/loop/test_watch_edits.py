@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import statistics
 import time
 from pathlib import Path
 
@@ -201,22 +200,3 @@ def test_an_edit_is_taken_up_within_two_seconds(machine, origin, kind):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in QUICK])
 def test_a_rarer_edit_is_taken_up_within_two_seconds(machine, origin, kind):
     assert delay_s(machine, origin, kind) <= WORST_S
-
-
-if __name__ == "__main__":  # figures: python tests/loop/test_watch_edits.py
-    import sys
-    import tempfile
-
-    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    from machines import Machine
-    from origin import serving
-
-    found = {}
-    for kind in KINDS:
-        for _ in range(2):
-            with serving() as server, tempfile.TemporaryDirectory() as folder:
-                found.setdefault(kind, []).append(delay_s(Machine(Path(folder), server), server, kind))
-    for kind, delays in found.items():
-        print(f"{kind:24} {' '.join(f'{delay:.3f}' for delay in delays)}")
-    every = [delay for delays in found.values() for delay in delays]
-    print(f"median {statistics.median(every):.3f} s, worst {max(every):.3f} s")

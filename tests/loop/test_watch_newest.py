@@ -6,6 +6,14 @@ import time
 import pytest
 from watching import eventually, watching
 
+from reconciler import load_manifest
+from reconciler.core.actions import Request
+from reconciler.execute import run
+from reconciler.execute.claims import Claims
+from reconciler.reconcile import Deadline, Listeners, run_pass
+from reconciler.resolve import NEVER
+from reconciler.world import open_world
+
 MB = 1 << 20
 
 
@@ -90,3 +98,25 @@ def test_drift_is_repaired_while_a_long_download_runs(machine, origin):
         eventually(lambda: machine.has("small", small), 5)
         assert gets(origin, "/small.bin") == 1
         origin.rate = None
+
+
+def test_a_pass_whose_downloads_must_wait_for_those_of_another_waits_quietly(machine, monkeypatch):
+    digest = machine.model("alpha", b"a" * 5000)
+    machine.write()
+    world, claims, looks = open_world(str(machine.store)), Claims(), []
+    look = run._next
+
+    def counting(*arguments):
+        looks.append(time.monotonic())
+        claims.downloading = 0 if looks[-1] - looks[0] > 0.5 else 99
+        return look(*arguments)
+
+    monkeypatch.setattr(run, "_next", counting)
+    world.store.create()
+    with world.store.acquire(), world.ledger() as ledger:
+        desired = load_manifest(str(machine.manifest))
+        share = claims.open(NEVER)
+        run_pass(world, ledger, desired, Request(), deadline=Deadline(NEVER), listeners=Listeners(), share=share)
+    world.close()
+    assert machine.has("alpha", digest)
+    assert len(looks) < 50

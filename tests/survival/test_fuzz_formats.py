@@ -153,7 +153,7 @@ def look(data):
 
 MAGICS = [b"GGUF\3\0\0\0", b"GGUF\0\0\0\3", b"lmgg", b"\x08\x07\x12\x01p", b"\0\0\0\0TFL3", b"\0\0\0\0ORTM", b"\0\0\0\0ET12", b"PK\3\4",
           b"PK\5\6", b"\x93NUMPY\1\0", b"\x80\4", b"\x80\2", b"(", b"c", b"\x89HDF\r\n\x1a\n", b"\x0a\x0e\x0a\x05<unk>", b"\6\0\0\0\t\0TinySpec\0",
-          b"<net ", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"x\x9c", b"\x28\xb5\x2f\xfd", b"]\0\0"]  # fmt: skip
+          b"<net ", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"x\x9c", b"\x28\xb5\x2f\xfd", b"]\0\0", b"\x50\x2a\x4d\x18\0\0\0\0\x28\xb5\x2f\xfd"]  # fmt: skip
 
 
 @FUZZ

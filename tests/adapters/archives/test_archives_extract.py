@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 import zstandard
-from archives_made import BIG, TREE, make_tar, make_zip, unpack
+from archives_made import BIG, SKIPPED, TREE, make_tar, make_zip, unpack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +55,30 @@ def test_a_tar_in_zstd_is_unpacked(tmp_path):
     make_tar(tmp_path / "m.tar", TREE)
     (tmp_path / "m.tar.zst").write_bytes(zstandard.compress((tmp_path / "m.tar").read_bytes()))
     check(unpack(tmp_path / "m.tar.zst", tmp_path / "out"), tmp_path / "out", TREE)
+
+
+@pytest.mark.parametrize("shape", ["sz", "zs", "sszsz"])
+def test_frames_that_zstd_steps_over_are_stepped_over(tmp_path, shape):
+    parts = {"s": SKIPPED, "z": zstandard.compress(b"word")}
+    (tmp_path / "m.txt.zst").write_bytes(b"".join(parts[key] for key in shape))
+    tree = {"m.txt": b"word" * shape.count("z")}
+    check(unpack(tmp_path / "m.txt.zst", tmp_path / "out"), tmp_path / "out", tree)
+
+
+def test_a_tar_behind_a_frame_that_zstd_steps_over_is_known_without_its_ending(tmp_path):
+    make_tar(tmp_path / "plain", TREE)
+    (tmp_path / "m").write_bytes(SKIPPED + zstandard.compress((tmp_path / "plain").read_bytes()))
+    check(unpack(tmp_path / "m", tmp_path / "out"), tmp_path / "out", TREE)
+
+
+@pytest.mark.parametrize("past", [1, 5, 100, 257, 258])
+def test_a_match_that_crosses_a_piece_after_the_last_input_is_unpacked_whole(tmp_path, past):
+    tree = {"a.dat": bytes((1 << 20) + past)}
+    make_zip(tmp_path / "m.zip", tree)
+    check(unpack(tmp_path / "m.zip", tmp_path / "z"), tmp_path / "z", tree)
+    for ending, pack in {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.items():
+        (tmp_path / f"a.dat.{ending}").write_bytes(pack(tree["a.dat"]))
+        check(unpack(tmp_path / f"a.dat.{ending}", tmp_path / ending), tmp_path / ending, tree)
 
 
 def test_zstd_without_its_package_says_what_to_install(tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ import tarfile
 import zipfile
 
 import pytest
-from archives_made import make_tar, make_zip, unpack
+import zstandard
+from archives_made import SKIPPED, make_tar, make_zip, unpack
 
 from reconciler.core.errors import Failure, FailureKind
 
@@ -194,6 +195,28 @@ def test_bytes_before_the_first_member_are_refused(tmp_path):
     refuse(tmp_path, tmp_path / "m.zip", "archive_damaged")
 
 
+@pytest.mark.parametrize("name", ["m.zip", "m"])
+@pytest.mark.parametrize(
+    ("packed", "offset"), [(None, 1 << 63), (None, (1 << 64) - 1), ((1 << 64) - 1, 0), (None, 5000)]
+)
+def test_a_member_that_lies_outside_the_archive_is_damage(tmp_path, name, packed, offset):
+    """Also where zip64 gives a number that no file offset can be."""
+    make_zip(tmp_path / name, {"a": b"hello" * 100})
+    data = bytearray((tmp_path / name).read_bytes())
+    central = data.find(b"PK\1\2")
+    numbers = ([] if packed is None else [packed]) + [offset]
+    extra = struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers)
+    if packed is not None:
+        put(data, central + 20, "<I", 0xFFFF_FFFF)
+    put(data, central + 42, "<I", 0xFFFF_FFFF)
+    put(data, central + 30, "<H", len(extra))
+    data[central + 47 : central + 47] = extra
+    end = data.rfind(b"PK\5\6")
+    put(data, end + 12, "<I", struct.unpack_from("<I", data, end + 12)[0] + len(extra))
+    (tmp_path / name).write_bytes(data)
+    refuse(tmp_path, tmp_path / name, "archive_damaged")
+
+
 def test_an_encrypted_member_says_so(tmp_path):
     def change(data, local, central):
         data[local + 6] |= 1
@@ -247,6 +270,39 @@ def test_a_tar_that_is_cut_off_says_so(tmp_path, mode, share):
     refuse(tmp_path, tmp_path / "m.tar", "archive_truncated")
 
 
+@pytest.mark.parametrize("name", ["m", "m.whl", "m.zip"])
+def test_a_broken_zip_is_refused_whatever_its_name(tmp_path, name):
+    make_zip(tmp_path / "good", {"a.bin": b"A" * 5000, "b.txt": b"hello"})
+    good = (tmp_path / "good").read_bytes()
+    secret, overlap = bytearray(good), bytearray(good)
+    secret[6] |= 1
+    secret[good.find(b"PK\1\2") + 8] |= 1
+    put(overlap, good.rfind(b"PK\1\2") + 42, "<I", 0)
+    broken = {
+        "archive_truncated": good[: len(good) // 2], "archive_encrypted": bytes(secret), "archive_unsafe": bytes(overlap),
+        "archive_damaged": b"PK\5\6" + bytes(18),
+    }  # fmt: skip
+    for reason, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+        refuse(tmp_path, tmp_path / name, reason)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "zst"])
+@pytest.mark.parametrize("name", ["m", "m.tar"])
+def test_a_stream_that_breaks_before_it_tells_what_it_holds_is_refused(tmp_path, mode, name):
+    make_tar(tmp_path / "good", {"a": os.urandom(5000)}, "w" if mode == "zst" else mode)
+    data = (tmp_path / "good").read_bytes()
+    (tmp_path / name).write_bytes((zstandard.compress(data) if mode == "zst" else data)[:60])
+    refuse(tmp_path, tmp_path / name, "archive_truncated")
+
+
+def test_a_second_tar_behind_the_first_is_damage(tmp_path):
+    for name in ("a", "b"):
+        make_tar(tmp_path / name, {name: b"1"})
+    (tmp_path / "m.tar").write_bytes((tmp_path / "a").read_bytes() + (tmp_path / "b").read_bytes())
+    refuse(tmp_path, tmp_path / "m.tar", "archive_damaged")
+
+
 def test_a_tar_cut_off_between_two_members_says_so(tmp_path):
     make_tar(tmp_path / "m.tar", {"a": bytes(512), "b": bytes(512)})
     (tmp_path / "m.tar").write_bytes((tmp_path / "m.tar").read_bytes()[:1024])
@@ -273,6 +329,13 @@ def test_a_flipped_bit_in_a_compressed_stream_is_damage(tmp_path, pack):
 def test_other_bytes_behind_a_stream_are_damage(tmp_path):
     (tmp_path / "m.txt.gz").write_bytes(gzip.compress(b"x") + b"and more")
     refuse(tmp_path, tmp_path / "m.txt.gz", "archive_damaged")
+
+
+@pytest.mark.parametrize("length", [2, 6, 12])
+def test_a_skippable_frame_that_is_cut_off_says_so(tmp_path, length):
+    (tmp_path / "m.txt.zst").write_bytes(zstandard.compress(b"x") + SKIPPED[:length])
+    reason = "archive_truncated" if length > 3 else "archive_damaged"
+    refuse(tmp_path, tmp_path / "m.txt.zst", reason)
 
 
 @pytest.mark.parametrize("name", ["m.zip", "m.tar", "m.tar.gz"])

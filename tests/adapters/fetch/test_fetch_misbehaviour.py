@@ -4,6 +4,7 @@ Every row runs within its deadline, and never leaves a wrong byte behind as a fi
 the fault is in the fast path, 5 MB.
 """
 
+import errno
 import gzip
 import time
 from dataclasses import dataclass, field
@@ -163,6 +164,16 @@ def chunks_over_the_declared_size(talk):
         talk.send(b"%x\r\n%s\r\n" % (len(SMALL), SMALL))
 
 
+@row(RIGHT, declare=False, expected_bytes=300_000)
+def no_length_but_a_measured_one(talk):
+    talk.send(b"HTTP/1.0 200 OK\r\n\r\n" + SMALL)
+
+
+@row("truncated", declare=False, expected_bytes=300_000)
+def no_length_and_less_than_was_measured(talk):
+    talk.send(b"HTTP/1.0 200 OK\r\n\r\n" + SMALL[:1000])
+
+
 @row("length_unknown", declare=False)
 def no_length_at_all(talk):
     talk.send(b"HTTP/1.0 200 OK\r\n\r\n" + SMALL)
@@ -203,10 +214,30 @@ def partial(talk, content_range, body, *lines):
     talk.send(body)
 
 
-def row_after_cut(name, second, expect=RIGHT):
+def row_after_cut(name, second, expect=RIGHT, **more):
     script = cut_then(second)
     script.__name__ = name
-    ROWS.append(Row(name, script, expect))
+    ROWS.append(Row(name, script, expect, **more))
+
+
+def chunked(talk, content_range, body, *lines):
+    talk.head("206 Partial Content", 'ETag: "one"', f"Content-Range: {content_range}", *lines)
+    talk.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if lines else body)
+
+
+def chunked_then(second):
+    """A first answer that does not tell its length, cut."""
+
+    def script(talk):
+        if talk.range is None:
+            talk.head("200 OK", 'ETag: "one"', "Transfer-Encoding: chunked")
+            is_cut = talk.number == 0
+            talk.send(b"%x\r\n%s\r\n" % ((len(SMALL)), SMALL[:100_000] if is_cut else SMALL))
+            talk.send(b"" if is_cut else b"0\r\n\r\n")
+        else:
+            second(talk, talk.range[0])
+
+    return script
 
 
 row_after_cut("resume_gets_everything", lambda talk, start: (ok(talk, SMALL), talk.send(SMALL)))
@@ -239,6 +270,25 @@ row_after_cut(
 row_after_cut(
     "range_shorter_than_asked",
     lambda t, s: partial(t, f"bytes {s}-{min(s + 49_999, 299_999)}/300000", SMALL[s : s + 50_000]),
+)
+for _name, _lines in {"in_chunks": ("Transfer-Encoding: chunked",), "until_the_end": ()}.items():
+    row_after_cut(
+        f"range_sends_more_than_it_names_{_name}",
+        lambda t, s, lines=_lines: chunked(t, f"bytes {s}-{s + 9}/300000", SMALL[s : s + 10] + OTHER[s + 10 :], *lines),
+        declare=False,
+    )
+    row_after_cut(
+        f"range_comes_{_name}",
+        lambda t, s, lines=_lines: chunked(t, f"bytes {s}-299999/300000", SMALL[s:], *lines),
+        declare=False,
+    )
+ROWS.append(
+    Row(
+        "range_of_an_unknown_whole_is_not_its_end",
+        chunked_then(lambda t, s: partial(t, f"bytes {s}-{s + 9}/*", SMALL[s : s + 10])),
+        RIGHT,
+        declare=False,
+    )
 )
 row_after_cut(
     "range_not_satisfiable",
@@ -378,6 +428,25 @@ def page_that_claims_to_be_bytes(talk):
 def page_of_another_size_than_declared(talk):
     talk.head("200 OK", "Content-Type: text/html", "Content-Length: 5")
     talk.send(b"hello")
+
+
+@row("pointer_instead_of_model", declare=False)
+def pointer_of_git_lfs(talk):
+    text = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 5\n"
+    ok(talk, text)
+    talk.send(text)
+
+
+@row("bad_range", declare=False)
+def whole_that_is_a_part(talk):
+    ok(talk, SMALL[:1000], "Content-Range: bytes 0-999/300000")
+    talk.send(SMALL[:1000])
+
+
+@row(RIGHT, declare=False)
+def whole_with_its_range(talk):
+    ok(talk, SMALL, "Content-Range: bytes 0-299999/300000")
+    talk.send(SMALL)
 
 
 @row("digest_mismatch")
@@ -571,8 +640,11 @@ def test_there_are_at_least_fifty_of_them():
     assert len({row.name for row in ROWS}) == len(ROWS) >= 50
 
 
+@pytest.mark.parametrize("is_lean", [False, True], ids=["library", "lean"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_right_bytes_or_a_reason_of_its_own(case, row):
+def test_right_bytes_or_a_reason_of_its_own(case, row, is_lean, monkeypatch):
+    if is_lean:  # whatever the size: both ways of asking have to come to the same end
+        monkeypatch.setattr("reconciler.adapters.fetch.opening.is_known_small", lambda _: True)
     began = time.monotonic()
     timeout = {"timeout_s": 0.5} if row.expect in {"timeout", "stalled"} or "stall" in row.name else {}
     more = {"digest": digest_of(row.body) if row.declare else None, **timeout, **row.more}
@@ -583,10 +655,20 @@ def test_right_bytes_or_a_reason_of_its_own(case, row):
             fetched = case.get(url, **more)
             assert case.target.read_bytes() == row.body
             assert (fetched.digest, fetched.size_bytes) == (digest_of(row.body), len(row.body))
-            assert case.left == ["file"]
+            assert case.left in (["file"], *([] if row.declare else [["file", "file.json"]]))
         else:
             failure = case.fail(url, **more)
             assert failure.reason == row.expect, failure.message
             assert case.left in ([], ["file", "file.json"])
         case.engine.close()
     assert time.monotonic() - began < DEADLINE_S
+
+
+@pytest.mark.parametrize("size", [None, 1000])  # by the library, and past it
+def test_no_socket_to_be_had_is_a_reason_of_its_own(case, monkeypatch, size):
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("reconciler.adapters.fetch.dial.socket.socket", refuse)
+    failure = case.fail("http://127.0.0.1:9/model.gguf", size_bytes=size)
+    assert (failure.kind.value, failure.reason) == ("transient", "too_many_files")

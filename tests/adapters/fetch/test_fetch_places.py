@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -56,6 +57,16 @@ def test_retry_after_is_told(case):
         assert case.fail(f"{server.url}/a").retry_after_s == 7.0
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_waits_the_longest_is_told(case, order):
+    def busy(seconds):
+        return lambda talk: talk.head("503 Busy", *seconds, "Content-Length: 0")
+
+    with Faulty(busy(["Retry-After: 300", "Retry-After: 20"])) as one, Faulty(busy([])) as two:
+        urls = [f"{one.url}/a", f"{two.url}/b"][::order]
+        assert case.fail(*urls).retry_after_s == 300.0
+
+
 def test_secrets_go_to_their_own_origin_only(case):
     with Faulty(good) as other:
         with Faulty(lambda talk: talk.head("302 Found", f"Location: {other.url}/x", "Content-Length: 0")) as first:
@@ -95,13 +106,59 @@ def test_secrets_stay_on_a_redirect_within_the_origin(case):
 
 
 def test_a_servers_error_text_is_quoted_without_secrets(case):
-    said = b"bad token s3cret-token for https://x.test/a?sig=abcdef\r\n\x1b[31mred"
+    said = b"access is denied to this model: bad token s3cret-token for https://x.test/a?sig=abcdef\r\n\x1b[31mred"
     with Faulty(lambda talk: (talk.head("403 No", f"Content-Length: {len(said)}"), talk.send(said))) as server:
         failure = case.fail(f"{server.url}/a?key=q-s3cret", headers=SECRET)
     assert failure.reason == "forbidden"
-    assert "bad token ***" in failure.message
+    assert "access is denied to this model bad *** for ***" in failure.message
     for never in ("s3cret", "sig=", "\x1b", "\r"):
         assert never not in failure.message
+
+
+def test_no_hop_and_no_proxy_is_quoted(case):
+    """What each hop of a chain was asked with, and what opens the proxy, may come back from any of them."""
+
+    def script(talk):
+        if "middle" in talk.path:
+            talk.head("302 Found", "Location: http://far.test/end?last=lastword", "Content-Length: 0")
+        elif "end" in talk.path:
+            said = (
+                b"no access lastword middleword with firstword or proxyword today "
+                + talk.headers["proxy-authorization"].encode()
+            )
+            talk.head("403 No", f"Content-Length: {len(said)}")
+            talk.send(said)
+        else:
+            talk.head("302 Found", "Location: http://near.test/middle?sig=middleword", "Content-Length: 0")
+
+    with Faulty(script) as proxy:
+        case.settings["environment"] = {"http_proxy": proxy.url.replace("://", "://me:proxyword@")}
+        message = case.fail("http://model.test/a?key=firstword").message
+    assert "no access" in message
+    assert "with" in message
+    for word in ("lastword", "middleword", "firstword", "proxyword"):
+        assert word not in message
+
+
+def test_a_secret_that_comes_back_as_a_path_is_not_told(case):
+    def script(talk):
+        if talk.path == "/a":
+            talk.head("302 Found", "Location: /s3cret%2Dtoken/x", "Content-Length: 0")
+        else:
+            talk.head("404 No", "Content-Length: 0")
+
+    with Faulty(script) as server:
+        message = case.fail(f"{server.url}/a", headers=SECRET).message
+    assert "s3cret" not in message
+    assert "127.0.0.1 does not have it" in message
+
+
+def test_a_proxys_own_words_are_not_quoted(case):
+    with Faulty(lambda talk: talk.head("502 hush proxyword", "Content-Length: 0")) as proxy:
+        case.settings["environment"] = {"https_proxy": proxy.url.replace("://", "://me:proxyword@")}
+        failure = case.fail("https://model.test/a")
+    assert failure.reason == "proxy_error"
+    assert failure.message.endswith("(HTTP 502)")
 
 
 def test_an_expired_signed_url_is_asked_for_once_more(case):
@@ -118,6 +175,92 @@ def test_an_expired_signed_url_is_asked_for_once_more(case):
         case.engine = Engine(Settings())
         case.engine.fetch(request, case.frames.append, case.cancel)
     assert case.target.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_credentials_may_expire_as_often_as_bytes_come_in_between(case, is_right):
+    body, used = make_bytes(9 << 20), set()
+
+    def script(talk):
+        if talk.path in used or not is_right:
+            talk.head("403 Expired", "Content-Length: 0")
+            return
+        used.add(talk.path)
+        start = talk.range[0] if talk.range else 0
+        span = f"Content-Range: bytes {start}-{len(body) - 1}/{len(body)}"
+        talk.head("206 Partial" if start else "200 OK", f"Content-Length: {len(body) - start}", 'ETag: "one"', span)
+        talk.send(body[start : start + (2 << 20)])
+        talk.sock.shutdown(socket.SHUT_WR)
+
+    def located(number):
+        return Location(f"{server.url}/{number}", server.url, refresh=lambda: located(number + 1))
+
+    with Faulty(script) as server:
+        request = FetchRequest(
+            "m", "f", (located(0),), str(case.target), digest=digest_of(body), connections=1, timeout_s=2
+        )
+        engine = Engine(Settings(random=lambda: 0.0))
+        if is_right:
+            engine.fetch(request, case.frames.append, case.cancel)
+            assert case.target.read_bytes() == body
+            assert len(used) > 3
+        else:
+            with pytest.raises(Failure) as caught:
+                engine.fetch(request, case.frames.append, case.cancel)
+            assert caught.value.reason == "forbidden"
+            assert [talk.path for talk in server.seen] == ["/0", "/1"]
+
+
+def signing(statuses):
+    """An origin that signs anew at every question; the first signatures are answered with ``statuses``."""
+    asked = []
+
+    def script(talk):
+        if talk.path == "/a":
+            asked.append(talk.number)
+            talk.head("302 Found", f"Location: /signed?sig={len(asked)}", "Content-Length: 0")
+        elif len(asked) <= len(statuses):
+            talk.head(statuses[len(asked) - 1], "Content-Length: 0")
+        else:
+            talk.serve(BODY)
+
+    script.asked = asked
+    return script
+
+
+@pytest.mark.parametrize("status", ["400 Expired", "401 No", "403 No", "404 No", "410 No"])
+def test_a_dead_signature_is_asked_for_anew_at_its_origin(case, status):
+    with Faulty(signing([status])) as server:
+        case.get(f"{server.url}/a", digest=DIGEST)
+    assert case.target.read_bytes() == BODY
+
+
+def test_an_origin_whose_signatures_are_all_dead_is_asked_twice(case):
+    with Faulty(signing(["403 No"] * 9)) as server:
+        assert case.fail(f"{server.url}/a", digest=DIGEST).reason == "forbidden"
+        assert len(server.script.asked) == 2
+
+
+def test_signatures_may_expire_as_often_as_bytes_come_in_between(case):
+    asked = []
+
+    def script(talk):
+        if talk.path == "/a":
+            asked.append(talk.number)
+            talk.head("302 Found", f"Location: /signed?sig={len(asked)}", "Content-Length: 0")
+        elif len(asked) in {2, 4}:
+            talk.head("403 Expired", "Content-Length: 0")
+        else:
+            start = talk.range[0] if talk.range else 0
+            span = [f"Content-Range: bytes {start}-{len(BODY) - 1}/{len(BODY)}"] if start else []
+            status = "206 Part" if start else "200 OK"
+            talk.head(status, 'ETag: "one"', f"Content-Length: {len(BODY) - start}", *span)
+            talk.send(BODY[start : start + 120_000])
+
+    with Faulty(script) as server:
+        fetched = case.get(f"{server.url}/a", digest=DIGEST)
+    assert fetched.received_bytes == len(BODY)
+    assert len(asked) == 5
 
 
 def test_a_proxy_from_the_environment_is_used_and_no_proxy_heeded(case):
@@ -148,6 +291,34 @@ def test_a_failing_host_is_left_alone_for_a_moment(case):
         time.sleep(0.35)
         server.script = good
         assert case.get(f"{server.url}/a", digest=DIGEST).digest == DIGEST
+
+
+@pytest.mark.parametrize("fault", ["refused", "500", "reset in the middle"])
+def test_a_failing_host_behind_redirects_is_not_held_against_the_one_that_redirects(case, fault):
+    case.settings |= {"breaker_failures": 2, "breaker_pause_s": 30, "retries": 0}
+
+    def broken(talk):
+        if fault == "500":
+            talk.head("500 Oops", "Content-Length: 0")
+        else:
+            talk.head("200 OK", f"Content-Length: {len(BODY)}")
+            talk.send(BODY[:1000])
+            talk.is_over.wait(0.1)
+            talk.reset()
+
+    with Faulty(broken) as mirror:
+        there = "http://127.0.0.1:1" if fault == "refused" else mirror.url
+
+        def front(talk):
+            if talk.path == "/good":
+                talk.serve(BODY)
+            else:
+                talk.head("302 Found", f"Location: {there}/x", "Content-Length: 0")
+
+        with Faulty(front) as server:
+            reasons = [case.fail(f"{server.url}/{number}").reason for number in range(3)]
+            assert fault == "reset in the middle" or reasons[2] == "host_failing"
+            assert case.get(f"{server.url}/good", digest=DIGEST).digest == DIGEST
 
 
 # --- local files ------------------------------------------------------------------------------------------------------
@@ -269,3 +440,35 @@ def test_the_client_reads_a_small_answer_whole_and_bounds_it(case):
         with pytest.raises(Failure, match="more than 1000 bytes"):
             client.ask("GET", f"{server.url}/a", max_bytes=1000)
         client.close()
+
+
+def test_the_client_hands_back_a_redirect_that_leads_nowhere(case):
+    """S3 answers a wrong region by a 301 without ``Location``: the header that tells the right one is for the caller."""
+    with Faulty(lambda talk: talk.head("301 Moved", "x-amz-bucket-region: eu-west-1", "Content-Length: 0")) as server:
+        client = Engine(Settings()).client
+        answer = client.ask("HEAD", f"{server.url}/a")
+        assert (answer.status, answer.headers["x-amz-bucket-region"]) == (301, "eu-west-1")
+        assert case.fail(f"{server.url}/a").reason == "malformed_answer"
+        client.close()
+
+
+def test_more_places_are_handed_out_at_once_and_fewer_as_they_become_free():
+    slots, cancel, order = Slots(1), threading.Event(), []
+
+    def work(name):
+        with slots.hold(1, cancel):
+            order.append(name)
+
+    with slots.hold(1, cancel):
+        second = threading.Thread(target=work, args=["second"])
+        second.start()
+        slots.resize(2)
+        second.join(5)
+        assert order == ["second"]
+        slots.resize(1)
+        third = threading.Thread(target=work, args=["third"])
+        third.start()
+        third.join(0.1)
+        assert order == ["second"]
+    third.join(5)
+    assert order == ["second", "third"]

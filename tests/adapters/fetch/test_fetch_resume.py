@@ -10,6 +10,7 @@ from faulty import Faulty
 from fetching import digest_of, make_bytes
 
 from reconciler.adapters.fetch.record import CHUNK_BYTES
+from reconciler.adapters.fetch.repair import ATTRIBUTE, Index
 from reconciler.core.errors import Failure
 
 BODY = make_bytes(6_000_000)
@@ -26,6 +27,21 @@ def cut_at(count, body=BODY, etag='"one"'):
             talk.send(body[:count])
         else:
             talk.reset()
+
+    return script
+
+
+def nameless(body):
+    """Serves parts without a validator, whatever ``If-Range`` says."""
+
+    def script(talk):
+        if talk.range is None:
+            talk.serve(body, etag='"two"')
+            return
+        start = talk.range[0]
+        span = f"Content-Range: bytes {start}-{len(body) - 1}/{len(body)}"
+        talk.head("206 Partial Content", span, f"Content-Length: {len(body) - start}")
+        talk.send(body[start:])
 
     return script
 
@@ -55,24 +71,27 @@ def interrupt(case, relay, **more):
     case.restart()
 
 
-def test_a_stop_in_good_order_costs_no_byte(case, relay):
+@pytest.mark.parametrize("cut", [4_500_000, (4 << 20) + (512 << 10)])  # the tail: odd, and of whole pages
+def test_a_stop_in_good_order_costs_no_byte(case, relay, cut):
+    relay.script = cut_at(cut)
     interrupt(case, relay, digest=DIGEST)
     assert case.left == ["file", "file.json"]
     relay.script = lambda talk: talk.serve(BODY)
     fetched = case.get(relay.url, digest=DIGEST)
-    assert relay.server.seen[0].headers["range"] == "bytes=4500000-"
+    assert relay.server.seen[0].headers["range"] == f"bytes={cut}-"
     assert relay.server.seen[0].headers["if-range"] == '"one"'
-    assert fetched.received_bytes == len(BODY) - 4_500_000
+    assert fetched.received_bytes == len(BODY) - cut
     assert case.target.read_bytes() == BODY
     assert case.left == ["file"]
 
 
-def test_a_file_below_one_chunk_resumes_too(case, relay):
-    body = BODY[:200_000]
-    relay.script = cut_at(60_000, body)
+@pytest.mark.parametrize(("size", "cut"), [(200_000, 60_000), (64 << 10, 4096)])
+def test_a_file_below_one_chunk_resumes_too(case, relay, size, cut):
+    body = BODY[:size]
+    relay.script = cut_at(cut, body)
     interrupt(case, relay)
     relay.script = lambda talk: talk.serve(body)
-    assert case.get(relay.url).received_bytes == 140_000
+    assert case.get(relay.url).received_bytes == size - cut
     assert case.target.read_bytes() == body
 
 
@@ -83,6 +102,46 @@ def test_a_changed_object_without_digest_starts_over_and_never_mixes(case, relay
     assert relay.server.ranges == ["bytes=4500000-"]
     assert fetched.digest == digest_of(OTHER)
     assert case.target.read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("size", [6 << 20, 6_000_000])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_whole_file_without_digest_that_nobody_took_is_not_fetched_again(case, relay, size, is_told):
+    body = make_bytes(size)
+
+    def whole(talk):
+        if is_told or talk.range:
+            talk.serve(body)
+        else:
+            talk.head("200 OK", 'ETag: "one"', "Accept-Ranges: bytes", "Transfer-Encoding: chunked")
+            talk.send(b"%x\r\n%b\r\n0\r\n\r\n" % (size, body))
+
+    relay.script = whole
+    case.settings["risk_bytes"] = CHUNK_BYTES
+    case.get(relay.url)
+    case.restart()
+    assert case.get(relay.url).received_bytes <= 2 * CHUNK_BYTES
+    case.restart()
+    relay.script = lambda talk: talk.serve(OTHER, etag='"two"')
+    assert case.get(relay.url).digest == digest_of(OTHER)
+    assert case.target.read_bytes() == OTHER
+
+
+def test_a_part_that_names_no_version_is_never_added_to_another_answer(case, relay):
+    interrupt(case, relay)
+    relay.script = nameless(OTHER)
+    case.get(relay.url)
+    assert case.target.read_bytes() == OTHER
+
+
+def test_the_same_bytes_once_more_are_no_progress(case, relay):
+    def cut_without_ranges(talk):
+        talk.head("200 OK", 'ETag: "one"', f"Content-Length: {len(BODY)}")
+        talk.send(BODY[:3_000_000])
+
+    relay.script = cut_without_ranges
+    assert case.fail(relay.url, digest=DIGEST).reason == "truncated"
+    assert len(relay.server.seen) < 20
 
 
 def test_a_changed_object_with_a_digest_is_refused(case, relay):
@@ -135,6 +194,31 @@ def test_a_torn_last_line_costs_only_that_line(case, relay):
     relay.script = lambda talk: talk.serve(BODY)
     case.get(relay.url, digest=DIGEST)
     assert relay.server.ranges == [f"bytes={4 * CHUNK_BYTES}-"]
+
+
+@pytest.mark.parametrize("is_torn", [True, False])
+def test_what_is_recorded_after_damage_counts(case, relay, is_torn):
+    relay.script = cut_at((2 << 20) + 5)
+    interrupt(case, relay, digest=DIGEST)
+    record = case.folder / "file.json"
+    text = record.read_bytes()
+    record.write_bytes(text[:-20] if is_torn else text.replace(b'["p",1,"', b'["p",1,"x'))
+
+    def cut_again(talk):
+        if talk.number == 0:
+            start = talk.range[0] if talk.range else 0
+            span = [f"Content-Range: bytes {start}-{len(BODY) - 1}/{len(BODY)}"] if start else []
+            status = "206 Partial Content" if start else "200 OK"
+            talk.head(status, 'ETag: "one"', "Accept-Ranges: bytes", f"Content-Length: {len(BODY) - start}", *span)
+            talk.send(BODY[start : 5 << 20])
+        else:
+            talk.reset()
+
+    relay.script = cut_again
+    interrupt(case, relay, digest=DIGEST)
+    relay.script = lambda talk: talk.serve(BODY)
+    assert case.get(relay.url, digest=DIGEST).received_bytes == len(BODY) - (5 << 20)
+    assert case.target.read_bytes() == BODY
 
 
 def test_a_partial_shorter_than_its_record_is_trusted_as_far_as_it_goes(case, relay):
@@ -224,6 +308,59 @@ def test_cancelling_keeps_what_came(case, relay):
     case.cancel = threading.Event()
     relay.script = lambda talk: talk.serve(BODY)
     assert case.get(relay.url, digest=DIGEST).received_bytes == 2_000_000
+
+
+def _part_unasked(talk):
+    talk.head("206 Part", "Content-Range: bytes 0-9/6000000", "Content-Length: 10")
+    talk.send(b"0123456789")
+
+
+@pytest.mark.parametrize("is_repair", [False, True])
+@pytest.mark.parametrize(
+    "second", [lambda talk: talk.reset(), lambda talk: talk.head("404 No", "Content-Length: 0"), _part_unasked, None]
+)
+def test_a_second_place_that_has_nothing_costs_no_byte(case, relay, tmp_path, second, is_repair):
+    interrupt(case, relay, digest=DIGEST)
+    relay.script = lambda talk: talk.reset()
+    more = {"reuse": str(_damaged(tmp_path))} if is_repair else {}
+    with Faulty(second) as server:
+        other = f"{server.url}/other" if second else (tmp_path / "missing").as_uri()
+        case.fail(relay.url, other, digest=DIGEST, **more)
+    assert case.left == ["file", "file.json"]
+    case.restart()
+    relay.script = lambda talk: talk.serve(BODY)
+    assert case.get(relay.url, digest=DIGEST).received_bytes == 1_500_000
+
+
+def _damaged(folder):
+    """A copy that a repair could go on from."""
+    path = folder / "damaged"
+    path.write_bytes(BODY[:2_000_000] + bytes(4_000_000))
+    prefixes = [digest_of(BODY[: (count + 1) * CHUNK_BYTES])[7:39] for count in range(5)]
+    try:
+        os.setxattr(path, ATTRIBUTE, Index.of(len(BODY), prefixes).pack())
+    except OSError:
+        pytest.skip("this file system keeps no attributes")
+    return path
+
+
+@pytest.mark.parametrize("digest", [DIGEST, None])
+def test_a_page_in_place_of_the_rest_costs_no_byte(case, relay, digest):
+    interrupt(case, relay, digest=digest)
+    relay.script = lambda talk: talk.serve(b"<html>log in</html>", "Content-Type: text/html", etag='"page"')
+    assert case.fail(relay.url, digest=digest).reason == "html_instead_of_model"
+    relay.script = lambda talk: talk.serve(BODY)
+    case.restart()
+    assert case.get(relay.url, digest=digest).received_bytes == 1_500_000
+
+
+def test_a_second_place_that_has_the_file_begins_anew(case, relay, tmp_path):
+    interrupt(case, relay, digest=DIGEST)
+    relay.script = lambda talk: talk.reset()
+    with Faulty(lambda talk: talk.serve(BODY, etag='"other"')) as server:
+        case.get(relay.url, f"{server.url}/other", digest=DIGEST)
+        assert server.ranges == [""]
+    assert case.target.read_bytes() == BODY
 
 
 def test_nothing_is_left_where_nothing_came(case, relay):

@@ -1,10 +1,16 @@
 """The pure rules: addresses, redirects, proxies, headers, who gets one more connection."""
 
+import base64
+import html
+import json
+import re
+import urllib.parse
+
 import pytest
 
 from reconciler.adapters.fetch import answers, redirects
-from reconciler.adapters.fetch.client import secrets_of
 from reconciler.adapters.fetch.proxies import proxy_for
+from reconciler.adapters.fetch.quoting import quote_of, secrets_of
 from reconciler.adapters.fetch.scope import Scope, scope_of_address, scope_of_host
 from reconciler.adapters.fetch.segments import Growth, Segments
 from reconciler.core.errors import Failure
@@ -41,10 +47,28 @@ def test_every_address_has_a_scope(address, scope):
     assert scope_of_address(address) is scope
 
 
-def test_only_literal_hosts_and_localhost_show_their_scope():
-    assert scope_of_host("LOCALHOST.") is Scope.LOCAL
-    assert scope_of_host("[::1]") is Scope.LOCAL
-    assert scope_of_host("example.com") is None
+@pytest.mark.parametrize(
+    "host",
+    [
+        "LOCALHOST.",
+        "[::1]",
+        "ip6-localhost",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "017700000001",
+        "0",
+        "\uff11\uff12\uff17.0.0.1",
+    ],
+)
+def test_every_form_of_a_loopback_address_shows_its_scope(host):
+    assert scope_of_host(host) is Scope.LOCAL
+
+
+@pytest.mark.parametrize("host", ["example.com", "fade.cafe", "1.2.3.4.5", "0xfade.example.com", "x"])
+def test_a_name_shows_no_scope(host):
+    assert scope_of_host(host) is None
 
 
 @pytest.mark.parametrize(
@@ -102,6 +126,9 @@ def test_a_label_holds_nothing_secret():
         ("Fri, 15 Jan 2099 08:00:30 GMT", 900.0),
         ("-5", None),
         ("soon", None),
+        ("600, 30", 600.0),
+        ("5, 30", 30.0),
+        ("5,", None),
         ("", None),
         ("1e3", None),
     ],
@@ -120,6 +147,11 @@ DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
         ({"etag": 'W/"x"'}, ""),
         ({"etag": "x"}, ""),
         ({"etag": '"x", "y"'}, ""),
+        (
+            {"etag": 'W/"x"', "last-modified": "Fri, 15 Jan 2027 07:00:00 GMT", "date": DATE},
+            "Fri, 15 Jan 2027 07:00:00 GMT",
+        ),
+        ({"etag": 'W/"x"', "last-modified": "Fri, 15 Jan 2027 07:59:59 GMT", "date": DATE}, ""),
         ({"last-modified": "Fri, 15 Jan 2027 07:00:00 GMT", "date": DATE}, "Fri, 15 Jan 2027 07:00:00 GMT"),
         ({"last-modified": "Fri, 15 Jan 2027 07:59:59 GMT", "date": DATE}, ""),
         ({"last-modified": "Fri, 15 Jan 2027 07:00:00 GMT"}, ""),
@@ -129,6 +161,28 @@ DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
 )
 def test_only_strong_validators_resume(headers, validator):
     assert answers.validator_of(headers) == validator
+
+
+@pytest.mark.parametrize(
+    ("head", "is_page"),
+    [
+        (b"\xef\xbb\xbf \n<!DOCTYPE html>", True),
+        (b"<!-- saved --><!--\nfrom > --> <HTML>", True),
+        (b"<head><title>x", True),
+        (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "x">', True),
+        ("\ufeff<html>".encode("utf-16-le"), True),
+        ("\ufeff<!doctype html>".encode("utf-16-be"), True),
+        (b"<meta charset=x>", True),
+        (b"<!-- only a comment", False),
+        (b"<!---->" * 500 + b"x", False),
+        (b'<?xml version="1.0"?><net name="x">', False),
+        (b"<header>", False),
+        (b"GGUF<html>", False),
+        (b"", False),
+    ],
+)
+def test_a_page_is_known_by_its_beginning(head, is_page):
+    assert answers.looks_like_html(head) is is_page
 
 
 PROXY = "http://proxy.test:3128"
@@ -156,9 +210,53 @@ def test_proxies_are_chosen_as_usual(scheme, host, environment, proxy):
     assert proxy_for(scheme, host, {"http": 80, "https": 443}[scheme], environment) == proxy
 
 
-def test_every_form_of_a_secret_is_known():
-    known = secrets_of((("Authorization", "Basic dXNlcjpwYXNzd29yZA=="),), ("https://a.test/?sig=abcdefg",))
-    assert {"dXNlcjpwYXNzd29yZA==", "user:password", "password", "abcdefg"} <= set(known)
+def test_every_part_of_a_secret_is_known():
+    urls = ("https://a.test/?sig=abc%2Fdefg", "http://me:p%40ss@proxy.test:1")
+    known = secrets_of((("Authorization", "Basic dXNlcjpwYXNzd29yZA=="),), urls)
+    assert {"dXNlcjpwYXNzd29yZA==", "user:password", "password", "abc/defg", "p@ss", "me"} <= known
+
+
+@pytest.mark.parametrize(
+    "secret", ["hunter", "ab", "Correct Horse", "p@ss/word<&>", "kénnwort", "tok-abc_def", 'q"uo\\te']
+)
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda text: text,
+        str.upper,
+        lambda text: base64.b64encode(text.encode()).decode(),
+        lambda text: urllib.parse.quote(text, safe=""),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+        html.escape,
+        lambda text: "".join(f"&#{ord(char)};" for char in text),
+        json.dumps,
+        lambda text: text.encode().hex(),
+        lambda text: f"https://x.test/{text}?sig={text}",
+        lambda text: f"<{text}>{text}</{text}>",
+    ],
+)
+def test_no_form_of_a_secret_is_quoted(secret, form):
+    said = f"access denied for {form(secret)} since the policy of this bucket says so"
+    quoted = quote_of(said.encode(), {secret})
+    assert form(secret) not in quoted
+    assert not {word.lower() for word in quoted.split()} & {word.lower() for word in re.split(r"\W+", secret)}
+
+
+@pytest.mark.parametrize(
+    ("said", "quoted"),
+    [
+        ("Access denied: ask an administrator.", "Access denied ask an administrator"),
+        ("<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>", "AccessDenied Access Denied"),
+        ('{"error": "quota exceeded"}', "error quota exceeded"),
+        ("bad signature a1b2c3 for key", "bad signature *** for key"),
+        ("a1b2 c3d4 no", ""),
+        ("", ""),
+        ("x" * 3000, ""),
+        ("no room " * 255 + "my hunt", " ".join(["no room"] * 10)),
+    ],
+)
+def test_plain_words_are_quoted_and_nothing_else(said, quoted):
+    assert quote_of(said.encode()[:2048], {"hunter"}) == quoted
 
 
 def test_segments_hand_out_every_chunk_once_and_lowest_first():
@@ -187,11 +285,15 @@ def test_a_segment_given_back_is_the_next_to_be_taken():
 def test_connections_are_added_while_throughput_grows():
     growth = Growth(8)
     rates = [20e6, 40e6, 80e6, 81e6, 200e6]
-    assert [growth.next_connections(rate, 0.0, 60) for rate in rates] == [2, 4, 8, 8, 8]
+    assert [growth.next_connections(rate, 0.0, 0.1, 60) for rate in rates] == [2, 4, 8, 8, 8]
     settled = Growth(8)
-    assert [settled.next_connections(rate, 0.0, 60) for rate in [20e6, 21e6, 50e6]] == [2, 2, 2]
+    assert [settled.next_connections(rate, 0.0, 0.1, 60) for rate in [20e6, 21e6, 50e6]] == [2, 2, 2]
+
+
+def test_no_connection_is_added_where_the_processor_is_the_limit():
+    assert Growth(8).next_connections(1e9, ring_wait_share=0.0, cores_share=0.7, left_s=60) == 1
 
 
 def test_no_connection_is_added_where_hashing_or_the_end_is_the_limit():
-    assert Growth(8).next_connections(1e9, ring_wait_share=0.5, left_s=60) == 1
-    assert Growth(8).next_connections(1e6, ring_wait_share=0.0, left_s=0.2) == 1
+    assert Growth(8).next_connections(1e9, ring_wait_share=0.5, cores_share=0.1, left_s=60) == 1
+    assert Growth(8).next_connections(1e6, ring_wait_share=0.0, cores_share=0.1, left_s=0.2) == 1

@@ -5,6 +5,7 @@ import threading
 import pytest
 from faulty import Faulty
 from fetching import digest_of, make_bytes
+from watching import eventually
 
 from reconciler.adapters.fetch import Settings
 from reconciler.adapters.fetch.client import Client
@@ -67,7 +68,7 @@ def test_an_object_replaced_between_segments_starts_over_and_never_mixes(case, d
             assert case.target.read_bytes() == OTHER
 
 
-@pytest.mark.parametrize("fault", ["reset", "hang", "cut", "busy"])
+@pytest.mark.parametrize("fault", ["reset", "hang", "cut"])
 def test_a_segment_that_fails_is_asked_for_again(case, fault):
     def script(talk):
         if talk.range is None:
@@ -77,8 +78,6 @@ def test_a_segment_that_fails_is_asked_for_again(case, fault):
                 talk.reset()
             elif fault == "hang":
                 talk.hang(3)
-            elif fault == "busy":
-                talk.head("503 Busy", "Content-Length: 0")
             else:
                 start, end = talk.range
                 content_range = f"Content-Range: bytes {start}-{end - 1}/{len(BODY)}"
@@ -90,6 +89,104 @@ def test_a_segment_that_fails_is_asked_for_again(case, fault):
     with Faulty(script) as server:
         case.get(f"{server.url}/a", digest=DIGEST, timeout_s=0.6)
         assert len(server.seen) >= 5
+    assert case.target.read_bytes() == BODY
+
+
+class OneAtATime:
+    """A host that turns a second connection away while one is open."""
+
+    def __init__(self, status):
+        self.status, self.guard, self.is_open = status, threading.Lock(), False
+
+    def __call__(self, talk):
+        with self.guard:
+            is_busy, self.is_open = self.is_open, True
+        if is_busy:
+            talk.reset() if self.status == "reset" else talk.head(self.status, "Retry-After: 60", "Content-Length: 0")
+            return
+        if talk.range is None:
+            slowly(talk, BODY)
+        else:
+            talk.serve(BODY)
+        self.is_open = False
+
+
+@pytest.mark.parametrize("status", ["403 Too many", "429 Too many", "reset"])
+def test_a_host_that_wants_one_connection_keeps_the_one_that_runs(case, status):
+    script = OneAtATime(status)
+    with Faulty(script) as server:
+        fetched = case.get(f"{server.url}/a", digest=DIGEST)
+        assert fetched.received_bytes == len(BODY)
+        assert case.target.read_bytes() == BODY
+        assert len(server.seen) <= (5 if status == "reset" else 2)
+        if status == "429 Too many":  # it is remembered
+            eventually(lambda: not script.is_open)
+            server.seen.clear()
+            case.target.unlink()
+            case.get(f"{server.url}/a", digest=DIGEST)
+            assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(("status", "is_cut"), [("404 No", False), ("403 No", True), ("400 No", False)])
+def test_a_server_that_turns_away_parts_gives_the_whole(case, status, is_cut):
+    def script(talk):
+        if talk.range is not None:
+            talk.is_over.wait(0.3)  # meanwhile the first connection ends its piece
+            talk.head(status, "Content-Length: 0")
+        elif is_cut and talk.number == 0:
+            talk.head("200 OK", 'ETag: "one"', "Accept-Ranges: bytes", f"Content-Length: {len(BODY)}")
+            talk.send(BODY[:3_000_000])
+        else:
+            slowly(talk, BODY)
+
+    with Faulty(script) as server:
+        case.get(f"{server.url}/a", digest=DIGEST)
+    assert case.target.read_bytes() == BODY
+
+
+def test_a_chunk_that_is_handed_back_is_taken_by_one_that_waits_for_it(case):
+    """The receiver of a low segment is turned away when the others have come as far as the memory lets them."""
+
+    def script(talk):
+        if talk.range is None:
+            slowly(talk, BODY)
+        elif talk.number == 1:
+            talk.is_over.wait(1.5)
+            talk.head("429 Too many", "Content-Length: 0")
+        else:
+            talk.keep_alive = True
+            talk.serve(BODY)
+
+    case.settings["ring_bytes"] = 6 * CHUNK_BYTES
+    with Faulty(script) as server:
+        case.get(f"{server.url}/a", digest=DIGEST, timeout_s=5)
+    assert case.target.read_bytes() == BODY
+
+
+def _nameless(talk, start, end):
+    talk.head("206 Part", f"Content-Range: bytes {start}-{end - 1}/{len(BODY)}", f"Content-Length: {end - start}")
+    talk.send(BODY[start:end])
+
+
+def _another_version(talk, start, end):
+    talk.serve(OTHER, etag='"two"')
+
+
+def _shorter(talk, start, end):
+    talk.head("416 No", "Content-Range: bytes */100", "Content-Length: 0")
+
+
+@pytest.mark.parametrize("answer", [_nameless, _another_version, _shorter])
+def test_parts_that_never_fit_give_way_to_the_whole(case, answer):
+    def script(talk):
+        if talk.range is None:
+            slowly(talk, BODY)
+        else:
+            answer(talk, *talk.range)
+
+    with Faulty(script) as server:
+        case.get(f"{server.url}/a", timeout_s=5)
+        assert sum(not talk.range for talk in server.seen) <= 3
     assert case.target.read_bytes() == BODY
 
 
@@ -147,6 +244,7 @@ def test_offsets_beyond_32_bits_are_asked_for_and_written_right(tmp_path):
         partial, record, tools = Partial.open(target, cancel, lambda: None), Record(target), Tools.of(Settings())
         partial._is_tried = True  # no preallocation: the file stays sparse
         download = Download(tools, request, partial, record, Meter(lambda _: None, "m", "a", size), cancel)
+        download._check_room = lambda: None  # the disk need not have the 52 GiB that are not written
         download.stand = Stand(url, '"one"', size, base=first, prefixes=["00" * 16] * first, recorded=first)
         record.begin(Header(url, '"one"', size))
         download.run(request.locations[0])

@@ -52,3 +52,10 @@ def make_whisper(path, layers=6, file_type=1, filters=80):
     head = struct.pack("<11i", 51865, 1500, 512, 8, layers, 448, 512, 8, 6, 80, file_type)
     path.write_bytes(b"lmgg" + head + struct.pack("<2i", filters, 201) + bytes(80 * 201 * 4))
     return path
+
+
+def facts(report):
+    """What the report of a sound and safe file says."""
+    assert report.errors == ()
+    assert not report.is_unsafe
+    return dict(report.metadata)

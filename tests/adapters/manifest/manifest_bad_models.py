@@ -60,6 +60,18 @@ CASES = (
         "link twice in a model", in_model("    links: [/opt/m, /opt/m]\n"), '5:21 the link "/opt/m", which m writes too'
     ),
     case(
+        "link of two lines",
+        in_model('    links: ["/opt/m\\nx"]\n'),
+        '5:13 links[0] is "/opt/m\N{REPLACEMENT CHARACTER}x"',
+    ),
+    case(
+        "link below a link",
+        in_model("    links: [/o/x/y/z, /o/x-1]\n")
+        + "  n:\n    source: https://h.example/n.gguf\n    links: [/o/x, /o/x/y]\n",
+        '5:13 the link "/o/x/y/z", below a link of n',
+        '8:19 the link "/o/x/y", below a link of n',
+    ),
+    case(
         "link of two models",
         in_model("    links: [/opt/m]\n") + "  n:\n    source: https://h.example/n.gguf\n    links: [/opt/m]\n",
         '8:13 the link "/opt/m", which m writes too',

@@ -42,6 +42,9 @@ CASES = (
     case("invalid UTF-8", (HEAD + "kind: M").encode() + b"\xff\n" + b"models: {}\n", "2:8 the byte 0xff, no UTF-8"),
     case("truncated UTF-8", (HEAD + "models: {} # caf").encode() + b"\xc3", "2:17 the byte 0xc3, no UTF-8"),
     case("UTF-16", (HEAD + "models: {}\n").encode("utf-16"), "1:1 UTF-16 or UTF-32"),
+    case("a picture", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "1:1 binary content"),
+    case("a model", b"GGUF\x03\x00\x00\x00" + bytes(64), "1:1 a GGUF model"),
+    case("a program", b"\x7fELF\x02\x01\x01" + bytes(900) + b"text: 1", "1:1 a program"),
     case("NUL", HEAD + "kind: Mani\x00fest\nmodels: {}\n", "2:11 the character U+0000"),
     case("escape character", HEAD + "# \x1b[31m\nmodels: {}\n", "2:3 the character U+001B"),
     case("BOM in the middle", HEAD + "kind: \ufeffManifest\nmodels: {}\n", "2:7 the character U+FEFF"),
@@ -51,6 +54,63 @@ CASES = (
         "control character by escape in a key",
         at_top('metadata: {labels: {"a\\x07": b}}\n'),
         "3:21 a control character in a key",
+    ),
+    # --- what libyaml takes and YAML 1.2 does not
+    case("comment right behind quotes", HEAD + 'kind: "Manifest"# x\nmodels: {}\n', "2:17 a # right behind a value"),
+    case("comment right behind a bracket", at_top("network: {windows: []}#x\n"), "3:23 a # right behind a value"),
+    case(
+        "comment right behind a comma",
+        at_top('network:\n  windows: ["22:00-06:00",#x\n  ]\n'),
+        "4:27 a # right behind a value",
+    ),
+    case(
+        "comment right behind a block sign",
+        HEAD + "models: {}\nmetadata:\n  name: >-#x\n    kiosk\n",
+        "4:11 a # right behind a value",
+    ),
+    case(
+        "comment right behind a directive",
+        "%YAML 1.2#x\n---\n" + HEAD + "models: {}\n",
+        "1:10 a # right behind a value",
+    ),
+    case(
+        "comments up to where the syntax breaks",
+        HEAD + 'kind: "Manifest"#x\nmodels: ]\nmetadata: {}#x\n',
+        "2:17 a # right behind a value",
+        "3:9 a bracket or sign where a value belongs",
+    ),
+    case(
+        "mapping in brackets not indented",
+        at_top("network: {\nmodels: 3,\nconnections: 2\n}\n"),
+        "4:1 a line inside brackets or quotes that is not indented",
+    ),
+    case(
+        "list in brackets not indented",
+        at_top('network:\n  windows: [\n  "22:00-06:00"]\n  mirrors: [\n"http://c/{sha256}"]\n'),
+        "5:3 a line inside brackets or quotes that is not indented",
+        "7:1 a line inside brackets or quotes that is not indented",
+    ),
+    case(
+        "brackets below a list not indented",
+        HEAD + "models:\n  m:\n    files:\n    - {path: a,\n    source: 'https://h/a'}\n",
+        "6:5 a line inside brackets or quotes that is not indented",
+    ),
+    case(
+        "text in quotes not indented",
+        in_model('    metadata:\n      author: "a\n\n      b"\n'),
+        "8:7 a line inside brackets or quotes that is not indented",
+    ),
+    case(
+        "text in brackets not indented",
+        in_model("    metadata: {author: a\n  b}\n"),
+        "6:3 a line inside brackets or quotes that is not indented",
+    ),
+    case("tab inside brackets", HEAD + "models: {\n\tm: {state: absent}\n}\n", "3:1 a tab"),
+    case("tab inside quotes", at_top('metadata: {name: "a\n\tb"}\n'), '3:18 name is "a b"', "4:1 a tab"),
+    case(
+        "directive behind content",
+        "models: {}\n%YAML 1.2\n---\n" + HEAD,
+        "2:1 a directive behind the content of a document",
     ),
     # --- YAML beyond the core
     case("duplicate key", HEAD + "models: {}\nkind: Manifest\nmodels: {}\n", '4:1 the key "models" again'),

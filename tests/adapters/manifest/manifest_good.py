@@ -16,6 +16,7 @@ cache:
   evictionMode: conservative
   retention: 30d
   cleanupInterval: 24h
+  scrub: {{rate: 5MB/s, maxAge: 7d}}
   compression: none
   maxEvictions: 50%
 memory:
@@ -79,7 +80,7 @@ models:
     rollout: 10%
     download: unmetered
     publish: [huggingface]
-    signature: {type: minisign, key: /etc/key.pub, source: https://h.example/x.minisig}
+    signature: {type: minisign, key: [/etc/key.pub, keys/b.pub]}
     dependsOn: [image, local]
     when:
       os: linux

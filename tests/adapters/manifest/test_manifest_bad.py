@@ -2,6 +2,7 @@
 
 import pytest
 from manifest_bad_models import CASES as MODELS
+from manifest_bad_secrets import CASES as SECRETS
 from manifest_bad_sections import CASES as SECTIONS
 from manifest_bad_sources import CASES as SOURCES
 from manifest_bad_syntax import CASES as SYNTAX
@@ -9,7 +10,7 @@ from manifest_bad_syntax import CASES as SYNTAX
 from reconciler.adapters.manifest import load_documents
 from reconciler.core.errors import FailureKind, ManifestInvalid
 
-CASES = (*SYNTAX, *SECTIONS, *MODELS, *SOURCES)
+CASES = (*SYNTAX, *SECTIONS, *MODELS, *SOURCES, *SECRETS)
 
 
 def test_the_corpus_is_large_and_every_name_stands_once():

@@ -12,7 +12,7 @@ from manifest_good import FULL, GOOD
 from reconciler.adapters.manifest import find_origins, load, load_documents, read_documents, starter, validate_document
 from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.search import MAX_FILES, find
-from reconciler.core.errors import Failure, ManifestInvalid
+from reconciler.core.errors import MAX_PROBLEMS, Failure, ManifestInvalid
 
 HEAD = "apiVersion: reconciler/v1\n"
 
@@ -234,7 +234,7 @@ def test_standard_input_is_a_dash(tmp_path):
     assert state.files == ("-",)
     told = problems(load, ["-"], {}, str(tmp_path), io.BytesIO(b"kind: X\n"))
     assert told[-1].startswith('<stdin>:1:7: kind is "X"')
-    assert problems(load, ["-", "-"], {}, str(tmp_path), io.BytesIO())[0].startswith(
+    assert problems(load, ["-", "-"], {}, str(tmp_path), io.BytesIO(HEAD.encode()))[0].startswith(
         "<stdin>:1:1: standard input a second time"
     )
 
@@ -249,6 +249,31 @@ def test_every_missing_file_is_told_at_once(tmp_path):
     told = problems(load, ["a.yaml", "empty", "b.yaml"], {}, str(tmp_path))
     assert [line.split(":")[0] for line in told] == ["a.yaml", "b.yaml", "empty"]
     assert all(":1:1: " in line for line in told)
+
+
+def test_an_empty_name_is_not_the_working_directory(tmp_path):
+    write(tmp_path / "m.yaml")
+    assert problems(load, [""], {}, str(tmp_path)) == ["models.yaml:1:1: an empty name; expected a file, a folder or -"]
+
+
+def test_a_missing_file_hides_no_problem_of_the_others(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "0.yaml").symlink_to("nowhere")
+    write(tmp_path / "d" / "1.yaml", "cache: {maxSize: big}\n")
+    write(tmp_path / "2.yaml", "models: {m: {}, m: {}}\n")
+    told = problems(load, ["d", "2.yaml", "gone.yaml"], {}, str(tmp_path))
+    assert [line.split(";")[0] for line in told] == [
+        '2.yaml:1:17: the key "m" again',
+        "d/0.yaml:1:1: a file that cannot be read (No such file or directory)",
+        'd/1.yaml:1:18: maxSize is "big"',
+        "gone.yaml:1:1: a file that cannot be read (No such file or directory)",
+    ]
+
+
+def test_problems_that_were_left_out_are_told_of():
+    text = HEAD + "models:\n" + "".join(f"  m{index}: 1\n" for index in range(MAX_PROBLEMS + 500))
+    with pytest.raises(ManifestInvalid, match="the manifest has 1000 problems or more; only so many are told"):
+        parse(text)
 
 
 def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
@@ -353,3 +378,43 @@ def test_a_document_without_a_schema_is_refused():
     with pytest.raises(Failure) as caught:
         validate_document("nothing", {})
     assert caught.value.reason == "unknown_schema"
+
+
+# --- hosts whose models must be signed ---------------------------------------------------------------------------
+
+AZURE = {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=acct;BlobEndpoint=https://blobs.lan/acct"}
+
+
+@pytest.mark.parametrize(
+    ("host", "source", "environ", "is_asked"),
+    [
+        ("huggingface.co", "hf://o/r/m", {}, True),
+        ("huggingface.co", "hf://o/r/m", {"HF_ENDPOINT": "https://hub.lan"}, True),
+        ("hub.lan:8443", "hf://o/r/m", {"HF_ENDPOINT": "https://hub.lan:8443/x/"}, True),
+        ("hub.lan", "hf://o/r/m", {"HF_ENDPOINT": "https://hub.lan:8443"}, False),
+        ("s3.lan:9000", "s3://b/m", {"AWS_ENDPOINT_URL": "http://s3.lan:9000"}, True),
+        ("b.s3.lan", "s3://b/m", {"AWS_ENDPOINT_URL_S3": "https://s3.lan"}, True),
+        ("s3.eu-west-1.amazonaws.com", "s3://b/m", {"AWS_REGION": "eu-west-1"}, True),
+        ("storage.googleapis.com", "gs://b/m", {}, True),
+        ("localhost:4443", "gs://b/m", {"STORAGE_EMULATOR_HOST": "localhost:4443"}, True),
+        ("acct.blob.core.windows.net", "az://c/m", {"AZURE_STORAGE_ACCOUNT": "acct"}, True),
+        ("blobs.lan", "az://c/m", AZURE, True),
+        ("registry.ollama.ai", "ollama://tiny:1b", {}, True),
+        ("mirror.lan", "hf://o/r/m", {}, True),
+        ("mirror.lan", "https://h/m", {}, False),
+        ("other.lan", "s3://b/m", {}, False),
+    ],
+)
+def test_a_host_asks_for_signatures_also_where_only_the_environment_names_it(host, source, environ, is_asked):
+    rule = f"{{'{host}': {{type: minisign, key: /k.pub}}}}"
+    network = f"network: {{mirrors: ['https://mirror.lan/{{sha256}}'], signatures: {rule}}}\n"
+    (model,) = parse(f"{HEAD}{network}models:\n  m: {{source: '{source}'}}\n", environ=environ).models
+    assert (model.signature is not None) is is_asked
+
+
+def test_a_mirror_asks_for_signatures_of_what_it_may_serve():
+    network = (
+        "network: {mirrors: ['https://mirror.lan/{sha256}'], signatures: {mirror.lan: {type: minisign, key: /k.pub}}}\n"
+    )
+    models = f"models:\n  m: {{source: https://h/m, sha256: {'a' * 64}}}\n"
+    assert parse(HEAD + network + models).models[0].signature is not None

@@ -8,25 +8,11 @@ from manifest_good import COMMIT, FULL, RICH, SHA
 from reconciler.adapters.manifest import Extensions, load_documents, not_yet
 from reconciler.adapters.manifest import parse as parse_module
 from reconciler.adapters.manifest.not_yet import NOT_YET
+from reconciler.core.desired import Artifact, Comparison, LabelRequirement, Selector
 from reconciler.core.digests import spec_digest
 from reconciler.core.errors import ManifestInvalid
-from reconciler.core.state import (
-    Artifact,
-    Comparison,
-    Credential,
-    DownloadPolicy,
-    EvictionMode,
-    ExtractMode,
-    LabelRequirement,
-    Priority,
-    Role,
-    RuntimeSpec,
-    SecretReference,
-    Selector,
-    Size,
-    WantedState,
-    Window,
-)
+from reconciler.core.policies import Credential, RuntimeSpec, SecretReference, Size, Window
+from reconciler.core.words import DownloadPolicy, EvictionMode, ExtractMode, Priority, Role, WantedState
 
 HEAD = "apiVersion: reconciler/v1\n"
 
@@ -59,6 +45,7 @@ def test_the_sections(full):
     assert full.cache.max_size == Size(size_bytes=40 << 30)
     assert full.cache.min_free == Size(size_bytes=2 << 30)
     assert (full.cache.retention_s, full.cache.cleanup_interval_s) == (2592000, 86400)
+    assert (full.cache.scrub_bytes_per_s, full.cache.scrub_max_age_s) == (5_000_000, 7 * 86400)
     assert (full.cache.max_evictions_percent, full.cache.max_evictions_count) == (50, None)
     assert full.memory.budget == Size(size_bytes=12 << 30)
     assert (full.memory.warning_bytes, full.memory.critical_bytes) == (500_000_000, 200_000_000)

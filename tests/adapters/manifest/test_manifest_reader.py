@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.adapters.manifest import reader
-from reconciler.adapters.manifest.findings import MAX_PROBLEMS, Findings
+from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.reader import Limits, read
+from reconciler.adapters.manifest.strictness import check
 from reconciler.adapters.manifest.tree import merge, plain, resolve
+from reconciler.core.errors import MAX_PROBLEMS
 
 
 def values(text, environ=None, limits=reader.DEFAULT_LIMITS):
@@ -114,8 +116,52 @@ def test_reading_goes_on_after_what_is_refused():
     assert "d" not in documents[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a: "x" # y\n#z\n # tab\t#\nb: c#d\ne: \'#\'\nf: >- # g\n  h#i\n  "j"#k\n',
+        "a: [ # b\n  c, # d\n# e\n  f,\n\n]\ng: {\n}\n",  # what closes may stand at the column of its key
+        '{\n\t"a": [\n\t\t1\n\t]\n}\n',  # JSON: no key above it, no indentation asked for
+        "- [\n a]\n- b:\n  - {c: d,\n   e: f}\n- - [\n   g]\n",
+        'a:\n- "b\n\n c"\n- \'d\n e\'\nf: "\n"\n',
+        "d: [\n \te]\n",
+        '"a\nb"\n',
+        "%YAML 1.2\n---\na: |\n %\n...\n# x\n%YAML 1.2\n---\nb: 1\n",
+        "a: [b]\r\nc: [\r\n d]\r\n",
+    ],
+)
+def test_what_yaml_allows_is_not_refused_on_the_second_look(text):
+    documents, problems = values(text)
+    assert documents
+    assert problems == []
+
+
+@given(
+    st.recursive(
+        st.text(max_size=30),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text("ab# ", min_size=1, max_size=3), inner, max_size=4)
+        ),
+        max_leaves=12,
+    ),
+    st.sampled_from([True, False, None]),
+    st.sampled_from([None, "'", '"']),
+)
+def test_what_another_program_writes_is_not_refused_on_the_second_look(value, flow, style):
+    text = yaml.safe_dump({"x": {"y": value}}, default_flow_style=flow, default_style=style, width=10)
+    findings = Findings()
+    check(yaml.CSafeLoader, text, "m", findings, None)
+    assert findings.problems == ()
+
+
+def test_a_flow_collection_is_told_once_and_a_second_look_ends_with_the_first_thousand():
+    assert len(values("a: [\nb,\nc,\nd]\n")[1]) == 1
+    text = "".join(f"a{index}: [\nb]\n" for index in range(MAX_PROBLEMS + 100))
+    assert len(values(text)[1]) == MAX_PROBLEMS
+
+
 def test_the_pure_python_parser_gives_the_same(monkeypatch):
-    text = b"a: [1, {b: no}]\nc: 'x'\na: 3\n---\nd: |\n  e\n"
+    text = b"a: [1, {b: no}]\nc: 'x'#x\na: 3\nf: [\ng]\n---\nd: |\n  e\n"
     fast = values(text)
     monkeypatch.setattr(reader, "_LOADER", yaml.SafeLoader)
     assert values(text) == fast

@@ -13,7 +13,7 @@ from reconciler.adapters.runtimes import page_cache
 from reconciler.adapters.runtimes.page_cache import PageCache
 from reconciler.core.errors import Failure, transient
 from reconciler.core.ports import RuntimeModel
-from reconciler.core.state import Role
+from reconciler.core.words import Role
 from tests.adapters.runtimes.conformance import NEVER, RuntimeConformance
 
 MIB = 1 << 20

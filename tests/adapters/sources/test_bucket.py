@@ -9,14 +9,16 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from conftest import MODEL, Context, artifact
+from asking import MODEL, Context, artifact
 from scripted import Answer, Seen, Server
 
 from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.sources.bucket import BucketSource, azure_source, gcs_source, s3_source
 from reconciler.adapters.sources.s3 import digest_of
+from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure, FailureKind
-from reconciler.core.state import Artifact, Resolution, Role
+from reconciler.core.observed import Resolution
+from reconciler.core.words import Role
 
 NOW = 1_700_000_000.0
 WEIGHTS = b"weights" * 100
@@ -408,3 +410,12 @@ def test_a_google_token_goes_to_google_alone(context: Context) -> None:
     location = gcs_source().locate(artifact("gs://bkt/a/b"), "gs://bkt/a/b", context)
     assert location.url == "https://storage.googleapis.com/storage/v1/b/bkt/o/a%2Fb?alt=media"
     assert location.headers == (("authorization", "Bearer ya29.hush"),)
+
+
+def test_a_key_that_no_glob_takes_may_be_called_anything(context: Context, server: Server) -> None:
+    server.answer = lambda _: (200, {}, listing("p/a.bin", "p/tmp//x"))
+    context.environment = {"AWS_ENDPOINT_URL": server.url}
+    model = DesiredModel("m", exclude=("tmp/*",))
+    source = s3_source(lambda: NOW)
+    resolution = source.resolve(model, artifact("s3://bkt/p/", path=""), "s3://bkt/p/", context)
+    assert [file.path for file in resolution.files] == ["a.bin"]

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.adapters.sources.credentials import headers_for
 from reconciler.core.errors import Failure
-from reconciler.core.state import Credential, SecretReference
+from reconciler.core.policies import Credential, SecretReference
 
 TOKEN = SecretReference(env="TOKEN")
 ENVIRONMENT = {"TOKEN": "hush"}

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODEL, Context, artifact
+from asking import MODEL, Context, artifact
 from fixture_hub import Hub, Repo
 from scripted import Server
 
 from reconciler.adapters.sources.hub import HubSource, parse
+from reconciler.core.desired import Artifact
 from reconciler.core.errors import Failure, FailureKind
-from reconciler.core.state import Artifact, Resolution, Role
+from reconciler.core.observed import Resolution
+from reconciler.core.words import Role
 
 SOURCE = HubSource()
 COMMIT = "c" * 40
@@ -318,6 +320,8 @@ def test_names_are_percent_encoded_once(hub: Fixture) -> None:
     file = hub.resolve().files[0]
     location = SOURCE.locate(file, f"hf://org/repo@{COMMIT}/a b/ü%2541.bin", hub.context)
     assert hub.context.http.ask("GET", location.url).body == b"xyz"
+    again = SOURCE.locate(file, file.sources[0], hub.context)
+    assert hub.context.http.ask("GET", again.url).body == b"xyz"
     assert hub.resolve("/a%20b/%C3%BC%2541.bin").files[0].size_bytes == 3
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import MODEL, Context, artifact
+from asking import MODEL, Context, artifact
 
 from reconciler.adapters.sources.local import LocalSource
 from reconciler.core.errors import Failure, FailureKind

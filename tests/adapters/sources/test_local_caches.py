@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.sources.local_caches import MIN_SIZE_MATCH_BYTES, find_copies
-from reconciler.core.state import Digest
+from reconciler.core.words import Digest
 
 DATA = b"weights" * 10
 HEX = hashlib.sha256(DATA).hexdigest()
@@ -22,7 +22,8 @@ def put(path: Path, data: bytes = DATA) -> Path:
 
 
 def found(wanted: dict[Digest, int | None], environment: dict[str, str], *folders: str) -> list[str]:
-    return [copy.path for copy in find_copies(wanted, environment, folders)]
+    named = {"RECONCILER_CACHES": os.pathsep.join(folders)} if folders else {}
+    return [copy.path for copy in find_copies(wanted, environment | named)]
 
 
 @pytest.mark.parametrize(

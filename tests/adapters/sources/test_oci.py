@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODEL, Context, artifact
+from asking import MODEL, Context, artifact
 from docker_registry import IMAGE, TITLE, Files, Registry, docker_registry, sha
 from scripted import Answer, Seen, Server
 
 from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.sources.layers import read_layers
-from reconciler.adapters.sources.oci_client import origin_of
+from reconciler.adapters.sources.oci_client import bearer_parameters, origin_of
 from reconciler.adapters.sources.ollama import OllamaSource
 from reconciler.adapters.sources.registry_oci import OciSource
 from reconciler.core.errors import Failure, FailureKind
-from reconciler.core.state import Resolution, Role
+from reconciler.core.observed import Resolution
+from reconciler.core.words import Role
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
@@ -242,6 +243,22 @@ def test_a_realm_elsewhere_is_asked_only_where_credentials_name_it(server: Serve
 def test_an_unsafe_realm_is_never_asked(server: Server, context: Context, realm: str) -> None:
     server.answer = guarded(realm)
     assert failure(context, f"oci://{server.netloc}/r:v1").reason == "foreign_realm"
+
+
+@pytest.mark.parametrize(
+    ("header", "realm"),
+    [
+        ('Basic realm="x", Bearer realm="https://h/t",service="s"', "https://h/t"),
+        ('Bearer realm="https://h/t",service="s", Basic realm="x"', "https://h/t"),
+        ('bearer  realm=https://h/t,service="s"', "https://h/t"),
+        ('Basic realm="a, Bearer realm=b"', None),
+        ('Basic realm="x"', None),
+        ("", None),
+    ],
+)
+def test_the_bearer_challenge_is_found_among_others(header: str, realm: str | None) -> None:
+    found = bearer_parameters(header)
+    assert found == (None if realm is None else {"realm": realm, "service": "s"})
 
 
 def test_basic_credentials_answer_a_basic_challenge(server: Server, context: Context) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from reconciler.adapters import plugins
 from reconciler.adapters.sources import Sources, built_in_sources
+from reconciler.core.desired import Artifact
 from reconciler.core.errors import Failure
 from reconciler.core.registry import Registration
-from reconciler.core.state import Artifact
 
 
 class Custom:
@@ -74,7 +74,10 @@ def test_entry_points_are_loaded_and_a_broken_package_harms_nobody(
     (info / "entry_points.txt").write_text(
         "[reconciler.sources]\nacme = acme_reconciler_models:Acme\nbroken = acme_reconciler_models:nothing\n"
     )
-    (tmp_path / "acme_reconciler_models.py").write_text("class Acme:\n    name = 'acme'\n    schemes = ('acme',)\n")
+    (tmp_path / "acme_reconciler_models.py").write_text(
+        "class Acme:\n    name = 'acme'\n    schemes = ('acme',)\n"
+        "    def resolve(self): ...\n    needs_resolving = locate = resolve\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     sources = Sources(built_in_sources(lambda: 0.0), plugins.discoverer(plugins.SOURCES))
     assert sources.for_url("acme://x").name == "acme"

@@ -1,12 +1,12 @@
 """https and http: sizes are asked for honestly, statuses become reasons."""
 
 import pytest
-from conftest import MODEL, Context, artifact
+from asking import MODEL, Context, artifact
 from scripted import Seen, Server
 
 from reconciler.adapters.sources.web import WebSource
+from reconciler.core.desired import Artifact
 from reconciler.core.errors import Failure, FailureKind
-from reconciler.core.state import Artifact
 
 SOURCE = WebSource()
 
@@ -121,4 +121,5 @@ def test_the_fingerprint_changes_when_the_answer_does_and_only_then(server: Serv
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
     server.close()
+    context.http.close()  # a kept connection of this server outlives it
     assert SOURCE.fingerprint(url, context).startswith("failure:")

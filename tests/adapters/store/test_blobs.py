@@ -206,7 +206,7 @@ def test_a_quarantined_blob_keeps_its_bytes_and_tells_when_and_why(bench):
     name = bench.store.quarantine(digest, "Digest mismatch!")
     assert Path(bench.store.quarantine_path(name)).read_bytes() == b"rotten"
     (copy,) = bench.store.scan().quarantined
-    assert (copy.name, copy.since, copy.reason) == (name, NOW, "digest_mismatch_")
+    assert (copy.name, copy.since, copy.reason, copy.digest) == (name, NOW, "digest_mismatch_", digest)
     assert bench.store.stat_blob(digest) is None
 
 
@@ -244,3 +244,22 @@ def test_dropping_a_stage_follows_no_link(bench, tmp_path):
     (stage / "trap").symlink_to(outside)
     bench.store.drop_stage(str(stage))
     assert (outside / "precious").exists()
+
+
+def test_sealing_leaves_a_strangers_name_of_the_same_file_as_it_is(bench, tmp_path):
+    digest = bench.blob(b"x" * 5000)
+    bench.store.place("m", [("a/b.bin", digest)], b"{}", {})
+    blob, placed, foreign = (
+        Path(bench.store.blob_path(digest)),
+        Path(bench.store.placed_path("m", "a/b.bin")),
+        tmp_path / "foreign.bin",
+    )
+    foreign.hardlink_to(blob)
+    foreign.chmod(0o644)
+    assert bench.store.seal_blob(digest, [("m", "a/b.bin")]).mode == 0o444
+    assert (foreign.stat().st_mode & 0o777, foreign.stat().st_nlink) == (0o644, 1)
+    assert placed.samefile(blob)
+    assert placed.read_bytes() == b"x" * 5000
+    blob.chmod(0o600)
+    inode = blob.stat().st_ino
+    assert bench.store.seal_blob(digest, [("m", "a/b.bin")]).inode == inode

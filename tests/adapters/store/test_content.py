@@ -14,7 +14,7 @@ from reconciler.adapters.runtimes.page_cache import PageCache
 from reconciler.adapters.store import Hashed
 from reconciler.core.errors import Failure
 from reconciler.core.ports import RuntimeModel
-from reconciler.core.state import Role
+from reconciler.core.words import Role
 
 MIB = 1 << 20
 

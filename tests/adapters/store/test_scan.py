@@ -174,3 +174,13 @@ def test_the_folders_have_their_modes_whatever_the_umask(tmp_path):
 def test_a_relative_root_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Path(Store("store", lambda: NOW).root) == tmp_path / "store"
+
+
+def test_a_second_name_of_a_bad_copy_is_no_placed_file(bench):
+    """A power cut may keep the name below ``models/`` of what was set aside: nobody shall take it for the model."""
+    digest = bench.blob(b"rotten")
+    bench.store.place("m", [("f", digest)], b"", {})
+    bench.store.quarantine(digest, "bad")
+    found = bench.store.scan()
+    assert [copy.digest for copy in found.quarantined] == [digest]
+    assert found.placed == ()

@@ -1,0 +1,1 @@
+"""Acme's own strategies; each module is one."""
