@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from reconciler.core.document import snapshot_document
-from reconciler.core.state import DeviceFacts, DiskFacts, MemoryFacts, ObservedState, RuntimeFact, StoreFacts
+from reconciler.core.observed import DeviceFacts, DiskFacts, MemoryFacts, ObservedState, RuntimeFact
+from reconciler.core.stored import StoreFacts
 
 TAKEN_AT = 1_767_225_600.0  # 2026-01-01
 FOLDER = Path(__file__).parent / "gitops" / "snapshots"
