@@ -35,7 +35,7 @@ class Case:
         if self.engine is None:
             self.engine = Engine(Settings(**self.settings))
         locations = tuple(Location(url, url.partition("?")[0], tuple(headers)) for url in urls)
-        more = {"timeout_s": 1.0, "path": "model.gguf", **more}
+        more = {"timeout_s": 5.0, "path": "model.gguf", **more}
         request = FetchRequest("m", locations=locations, target=str(self.target), **more)
         return self.engine.fetch(request, self.frames.append, self.cancel)
 

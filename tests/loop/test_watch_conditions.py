@@ -14,6 +14,12 @@ def times(found: dict[str, dict], *kinds: str) -> list[str]:
     return [found[kind]["last_transition_time"] for kind in kinds or found]
 
 
+def is_at_rest(machine) -> bool:
+    """Ready in the watch's own eyes: before its pass is over, whoever asks may see the files sooner than the watch does."""
+    found = rows(machine)
+    return found["Ready"]["status"] == "True" and found["Reconciling"]["status"] == "False"
+
+
 def test_two_looks_without_a_watch_tell_the_same_times(machine):
     machine.model("one", b"one" * 1000)
     machine.apply()
@@ -26,7 +32,7 @@ def test_the_times_stand_while_nothing_turns_over_a_restart_too(machine):
     machine.model("one", b"one" * 1000)
     steady = ("Ready", "Stalled", "ManifestValid", "DiskPressure", "Suspended")
     with watching(machine) as watch:
-        eventually(lambda: rows(machine)["Ready"]["status"] == "True")
+        eventually(lambda: is_at_rest(machine))
         before = times(rows(machine), *steady)
         time.sleep(1.1)
         assert times(rows(machine), *steady) == before

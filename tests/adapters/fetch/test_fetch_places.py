@@ -199,7 +199,7 @@ def test_credentials_may_expire_as_often_as_bytes_come_in_between(case, is_right
         request = FetchRequest(
             "m", "f", (located(0),), str(case.target), digest=digest_of(body), connections=1, timeout_s=2
         )
-        engine = Engine(Settings(random=lambda: 0.0))
+        engine = case.engine = Engine(Settings(random=lambda: 0.0))
         if is_right:
             engine.fetch(request, case.frames.append, case.cancel)
             assert case.target.read_bytes() == body
