@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.adapters import manifest
-from reconciler.adapters.ledger import EventType, Ledger
+from reconciler.adapters.ledger import EventType, LastGood, Ledger
 from reconciler.bookkeeping import Noted, load_last_good, save_last_good
 from reconciler.core.desired import DesiredState
 from reconciler.core.errors import Failure, ManifestInvalid
@@ -29,9 +29,11 @@ class Force:
     must_verify: bool = False  # then what was kept counts only where its signature was checked again
     source: SourceFact = field(default_factory=SourceFact)
     _seen: str = ""
+    _kept: LastGood | None = None  # as the ledger has it
 
     def restore(self) -> None:
         """Begin with the last good manifest: what a watch before this one had in force."""
+        self._kept = self.ledger.meta.last_good()
         kept = None if self.must_verify else load_last_good(self.ledger, self.environ)
         if kept is not None:
             self.desired = kept.desired
@@ -41,9 +43,11 @@ class Force:
         """Whether this is not what was taken up last."""
         return reading.digest + reading.revision != self._seen
 
-    def forget(self) -> None:
-        """The ledger begins anew: what is in force is read and kept once more."""
+    def keep_again(self) -> None:
+        """The ledger began anew: the last good one is kept at once, and what is there is read once more."""
         self._seen = ""
+        if self._kept is not None and self.ledger.meta.last_good() is None:
+            self.ledger.meta.save_last_good(self._kept.content, self._kept.label, self._kept.generation)
 
     def offer(self, reading: Reading) -> bool:
         """Take up what was read; True where another manifest is in force now."""
@@ -76,6 +80,7 @@ class Force:
         )
         try:
             save_last_good(self.ledger, reading.documents or (), desired, self.source, reading.label, taken)
+            self._kept = self.ledger.meta.last_good()
             if reading.revision and (before is None or before.digest != desired.digest):
                 told = f"commit {reading.revision} of {reading.label} is in force"
                 self.ledger.events.record(EventType.NORMAL, "source_taken_up", told)

@@ -26,6 +26,7 @@ from reconciler.watch.passes import Passes, Run
 from reconciler.world import World
 
 GIVE_UP_S = 1.0  # a newer manifest waits no longer for what it gave up
+CHECK_EVERY_S = 5.0  # how long a database that was harmed from outside may go unseen
 BETWEEN_DRIFTS_S = 2.0  # while passes work they change the store themselves
 _LOUD = frozenset(
     {triggers.SIGNAL, triggers.POKE, triggers.SCRUB}
@@ -45,6 +46,7 @@ class Rounds:
         self._owed: frozenset[str] = frozenset()  # models left out of a plan because another pass had them in hand
         self._last_start = 0.0
         self._is_ledger_lost = False
+        self._check_due = 0.0
 
     @property
     def desired(self) -> DesiredState | None:
@@ -61,7 +63,14 @@ class Rounds:
         self._parts.bell.ring(triggers.ENDED)
 
     def step(self, rung: frozenset[str]) -> None:
-        """Once round."""
+        """Once round.
+
+        Raises:
+            Failure: ``ledger_corrupt``: see :meth:`lose_ledger`.
+        """
+        if self._world.monotonic() >= self._check_due and not self._is_ledger_lost:
+            self._check_due = self._world.monotonic() + CHECK_EVERY_S
+            self._ledger.check()
         if rung & {triggers.SIGNAL, triggers.POKE}:
             self._parts.inputs.fetch_now()
         self._take_manifest()
@@ -132,20 +141,22 @@ class Rounds:
             run.token.set()
         if self._passes.runs:
             return
-        try:
-            self._reopen_ledger()
-        except Failure as failure:
-            get_log().warning("ledger_unwritable", error=failure.message, path=self._ledger.path)
+        if not self._reopen_ledger():
             return
         self._is_ledger_lost = False
         if self._ledger.was_rebuilt:  # else it is whole: what failed is tried again later, not at once
             self._reasons.add(triggers.DRIFT)
 
-    def _reopen_ledger(self) -> None:
-        """Somebody took the database away, or harmed it: it is made anew, and rebuilt from the store."""
-        self._world.store.create()
-        self._ledger.reopen()
-        self.force.forget()
+    def _reopen_ledger(self) -> bool:
+        """Somebody took the database away, or harmed it: made anew, rebuilt from the store; whether it was."""
+        try:
+            self._world.store.create()
+            self._ledger.reopen()
+            self.force.keep_again()
+        except Failure as failure:
+            get_log().warning("ledger_unwritable", error=failure.message, path=self._ledger.path)
+            return False
+        return True
 
     # --- the manifest ----------------------------------------------------------------------------------------------
 

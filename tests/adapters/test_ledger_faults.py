@@ -741,3 +741,53 @@ def test_a_disk_that_fails_is_a_reason_and_no_fault_of_ours(tmp_path, monkeypatc
     with pytest.raises(Failure) as caught:
         Ledger.open(str(tmp_path), now=lambda: 0.0, writable=False).facts()
     assert caught.value.reason == "ledger_io_error"
+
+
+def scribble(store):
+    """As another program would that writes over the database from its beginning; its log was emptied before."""
+    run_to_end(
+        "import sqlite3; sqlite3.connect(sys.argv[1]).execute('PRAGMA wal_checkpoint(FULL)')", store / "state.db"
+    )
+    with (store / "state.db").open("r+b") as file:
+        file.write(b"\x5a" * 4096)
+
+
+def test_harm_that_the_writers_own_memory_hides_is_seen(tmp_path):
+    with open_ledger(tmp_path) as ledger:
+        install(ledger, "one", 1)
+        ledger.check()
+        scribble(tmp_path)
+        install(ledger, "two", 2)
+        assert set(ledger.snapshot().models) == {"one", "two"}, "the writer itself notices nothing"
+        with pytest.raises(Failure) as caught:
+            ledger.check()
+        assert caught.value.reason == "ledger_corrupt"
+        ledger.reopen()
+        assert ledger.was_rebuilt
+        ledger.check()
+
+
+def test_a_reader_and_a_closed_ledger_have_nothing_to_check(tmp_path):
+    ledger = open_ledger(tmp_path)
+    ledger.close()
+    scribble(tmp_path)
+    ledger.check()
+    with open_ledger(tmp_path, writable=False) as reader:
+        reader.check()
+        assert reader.is_lost
+
+
+def test_a_ledger_that_cannot_be_made_anew_reads_until_it_can(tmp_path):
+    with open_ledger(tmp_path) as ledger:
+        install(ledger, "one", 1)
+        os.rename(tmp_path, tmp_path.with_name("away"))
+        tmp_path.touch()
+        with pytest.raises(Failure):
+            ledger.reopen()
+        assert not ledger.is_writable
+        assert ledger.snapshot().models == {}
+        tmp_path.unlink()
+        tmp_path.mkdir()
+        ledger.reopen()
+        install(ledger, "two", 2)
+        assert set(ledger.snapshot().models) == {"two"}

@@ -98,6 +98,15 @@ class Ledger(Recording):
         """Tell ``watcher`` of changed rows after each commit; the answer takes it away. A reader tells nothing."""
         return self._access.observe(watcher) if isinstance(self._access, Writer) else _nothing
 
+    def check(self) -> None:
+        """See that what was written can be read by others. A reader finds out whenever it reads.
+
+        Raises:
+            Failure: ``ledger_corrupt`` (permanent).
+        """
+        if isinstance(self._access, Writer):
+            self._access.check()
+
     def reopen(self) -> None:
         """The file was taken away from under an open ledger: begin a new one in its place, that may write.
 
@@ -105,6 +114,7 @@ class Ledger(Recording):
             Failure: as :meth:`open`.
         """
         self._access.close()
+        self._bind(Reader(self._access.path, self._access.now))  # should the next line fail: as a reader until it works
         self._bind(_writer(self._access.path, self._access.now))
 
     def close(self) -> None:

@@ -10,15 +10,15 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import NoReturn, TypeVar
 
 from reconciler.adapters.ledger.access import Loss
 from reconciler.adapters.ledger.facts import Change
-from reconciler.adapters.ledger.faults import Fault, fault_of, rethrow
-from reconciler.adapters.ledger.opening import GATE, forget_writer, open_to_write
+from reconciler.adapters.ledger.faults import Fault, fault_of, lost, rethrow
+from reconciler.adapters.ledger.opening import GATE, connect, forget_writer, open_to_write
 from reconciler.adapters.ledger.reserve import release_ballast, restore_ballast
-from reconciler.adapters.ledger.schema import LOST_ID
+from reconciler.adapters.ledger.schema import LOST_ID, is_blank, is_ours
 from reconciler.core.errors import refused
 from reconciler.core.lifecycle import Lifecycle
 
@@ -106,6 +106,25 @@ class Writer:
             self._watchers.pop(token, None)
 
         return remove
+
+    def check(self) -> None:
+        """See that others can read what this one wrote: its own memory may serve it long after the file was harmed.
+
+        A connection of its own begins with nothing in memory, as that of another program does.
+
+        Raises:
+            Failure: ``ledger_corrupt`` (permanent). What else hinders the look says nothing.
+        """
+        with GATE, self._lock:
+            if not self._is_open:
+                return
+            try:
+                with closing(connect(self.path, "mode=ro")) as other:
+                    if not is_ours(other) or is_blank(other):
+                        raise lost("it is not what was written")
+            except sqlite3.Error as error:
+                if fault_of(error) is Fault.LOST:
+                    self._give_up(error)
 
     def close(self) -> None:
         """Empty the log into the database, so that readers find it clean, and make the ballast where there is room."""
