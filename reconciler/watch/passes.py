@@ -88,6 +88,7 @@ class Passes:
         self._listeners, self._spawn = listeners, spawn
         self._guard = threading.Lock()
         self._runs: list[Run] = []
+        self._untold: list[Run] = []  # those whose end was not yet told of: whoever stops waits for these too
         self._numbers = itertools.count(1)
 
     @property
@@ -108,6 +109,7 @@ class Passes:
         run = Run(next(self._numbers), desired, request, trigger, token, self.claims.open(token), also)
         with self._guard:
             self._runs.append(run)
+            self._untold.append(run)
         self._spawn(lambda: self._run(run), f"pass-{run.number}")
         return run
 
@@ -134,9 +136,11 @@ class Passes:
             self._cancel.wait(0.02)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for all to end; False where one did not in time."""
+        """Wait for all to end, and to be told of; False where one did not in time."""
         end = time.monotonic() + timeout_s
-        return all(run.ended.wait(max(0.0, end - time.monotonic())) for run in self.runs)
+        with self._guard:
+            untold = tuple(self._untold)
+        return all(run.ended.wait(max(0.0, end - time.monotonic())) for run in untold)
 
     def _run(self, run: Run) -> None:
         log = get_log()
@@ -199,8 +203,12 @@ class Passes:
                 deferred=summary.deferred,
                 seconds=round(summary.seconds, 3),
             )
-        run.ended.set()
-        self._on_end(run)
+        try:
+            self._on_end(run)
+        finally:
+            run.ended.set()
+            with self._guard:
+                self._untold.remove(run)
 
 
 def specs(desired: DesiredState) -> dict[str, Digest]:
