@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Origin:
-    """``files`` by path; ``answers`` (status, headers) by path win over them; ``rate`` is bytes a second."""
+    """``files`` by path; ``answers`` (status, headers) by path win over them; ``rate`` is bytes a second, of all connections together: how
+    long a download takes does not depend on how many the engine opens."""
 
     port: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
@@ -19,6 +21,8 @@ class Origin:
     rate: int | None = None
     sent: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
+    free_at: float = 0.0  # when the next byte may go out
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
@@ -32,6 +36,17 @@ class Origin:
     def asked(self, method: str | None = None) -> list[str]:
         """The paths that were asked for."""
         return [path for verb, path, _ in self.requests if method in (None, verb)]
+
+    def pace(self, count: int) -> bool:
+        """After so many bytes: wait as the rate says; whether to stop."""
+        with self.guard:
+            now = time.monotonic()
+            if not self.rate:
+                self.free_at = now
+                return False
+            self.free_at = max(now, self.free_at) + count / self.rate
+            wait_s = self.free_at - now
+        return self.stop.wait(wait_s)
 
     def forget(self) -> None:
         self.requests.clear()
@@ -103,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:
                 return  # the client hung up
             self.origin.sent += len(piece)
-            if self.origin.rate and self.origin.stop.wait(len(piece) / self.origin.rate):
+            if self.origin.pace(len(piece)):
                 return
 
     def log_message(self, *_: object) -> None:

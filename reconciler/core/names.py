@@ -49,6 +49,8 @@ def check_path(path: str, what: str = "file name") -> str:
     segments = [segment for segment in path.split("/") if segment != "."]
     if not segments:
         raise _hostile(path, what, "names no file")
+    if _DRIVE.match(segments[0]):
+        raise _hostile(path, what, "starts with a drive letter")
     return "/".join(segments)
 
 
@@ -120,7 +122,6 @@ def _path_trouble(path: str) -> str:
         ("is empty", lambda: not path),
         ("is absolute", lambda: path.startswith("/")),
         ("holds a backslash", lambda: "\\" in path),
-        ("starts with a drive letter", lambda: _DRIVE.match(path) is not None),
         ("holds a control character", lambda: any(map(_is_refused, path))),
         (f"is longer than {MAX_PATH_BYTES} bytes", lambda: len(path.encode()) > MAX_PATH_BYTES),
         ("holds an empty segment", lambda: "" in path.split("/")),

@@ -19,6 +19,7 @@ HOSTILE = {
     "UNC with slashes": "//server/share/x",
     "backslash": "a\\b",
     "drive": "C:/x",
+    "drive behind a dot": "./C:x",
     "drive relative": "c:x",
     "NUL": "a\0b",
     "newline": "a\nb",
