@@ -7,6 +7,7 @@ strace, kills) starts an interpreter of its own.
 """
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -24,14 +25,15 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 COMMAND = (sys.executable, "-m", "reconciler")
 
 _TIMEOUT_S = 100.0
-_LIBRARIES = ("httpx", "jsonschema", "structlog", "rich.console", "yaml", "sqlite3", "psutil")
+_LIBRARIES = ("difflib", "pickletools", "httpx", "jsonschema", "structlog", "rich.console", "yaml", "sqlite3", "psutil")
 _PACKAGES = (
     "cli", "core", "execute", "observe", "library", "adapters.fetch", "adapters.formats", "adapters.store",
-    "adapters.ledger", "adapters.manifest", "adapters.archives", "adapters.runtimes",
+    "adapters.ledger", "adapters.manifest", "adapters.archives", "adapters.runtimes", "adapters.sources", "watch",
 )  # fmt: skip
 
 
@@ -41,24 +43,72 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> subproc
         return subprocess.run(
             command, check=False, text=True, cwd=cwd, capture_output=True, timeout=_TIMEOUT_S, env=env
         )
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = _ask(command, cwd, env, out.fileno(), err.fileno())
+        code = process.wait(_TIMEOUT_S)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(process.args, code, out.read().decode(), err.read().decode())
+
+
+def start(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen | Forked":
+    """The same for a command that goes on: its standard error is ``log``."""
+    if tuple(command[: len(COMMAND)]) != COMMAND or _of_python(env) != _PYTHON:
+        null = subprocess.DEVNULL
+        return subprocess.Popen(command, cwd=cwd, stdout=null, stderr=log, stdin=null, env=env)
+    with open(os.devnull, "wb") as null:
+        return _ask(command, cwd, env, null.fileno(), log.fileno())
+
+
+class Forked:
+    """A process of the server's, with what tests use of ``subprocess.Popen``."""
+
+    def __init__(self, args: Sequence[str], line: socket.socket) -> None:
+        self.args, self.returncode = args, None
+        self._line = line
+        self.pid = int(line.recv(16))
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self.returncode is None and select.select([self._line], [], [], 0)[0]:
+            answer = self._line.recv(16)
+            self._line.close()
+            assert answer, "the fork vanished"
+            self.returncode = int(answer)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """The exit code, once there is one."""
+        if self.returncode is None and not select.select([self._line], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        code = self.poll()
+        assert code is not None
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Nothing where it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it ends right now
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _ask(command: Sequence[str], cwd: Path, env: Mapping[str, str], out: int, err: int) -> Forked:
     arguments = command[len(COMMAND) :]
-    request = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": dict(env)}).encode()
-    with (
-        tempfile.TemporaryFile() as out,
-        tempfile.TemporaryFile() as err,
-        tempfile.TemporaryFile() as order,
-        socket.socket(socket.AF_UNIX) as line,
-    ):
+    request = json.dumps({"arguments": [*map(str, arguments)], "cwd": str(cwd), "env": dict(env)}).encode()
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with tempfile.TemporaryFile() as order:
         order.write(request)
         order.flush()
         line.settimeout(_TIMEOUT_S)
         line.connect(_server())
-        socket.send_fds(line, [b"!"], [order.fileno(), out.fileno(), err.fileno()])
-        answer = line.recv(16)
-        assert answer, "the fork vanished"
-        out.seek(0)
-        err.seek(0)
-        return subprocess.CompletedProcess(arguments, int(answer), out.read().decode(), err.read().decode())
+        socket.send_fds(line, [b"!"], [order.fileno(), out, err])
+        return Forked(arguments, line)
 
 
 def _of_python(env: Mapping[str, str]) -> dict[str, str]:
@@ -99,33 +149,41 @@ def _import_all() -> None:
             importlib.import_module(info.name)
 
 
-def _serve(address: str) -> tuple[socket.socket, list[int]]:
-    """Fork for every caller; returns in a fork only, with its caller's line and files."""
-    with socket.socket(socket.AF_UNIX) as listener:
+def _serve(address: str) -> tuple[int, ...]:
+    """Fork for every caller, and tell each its pid, then its exit code; returns in a fork only, with its files."""
+    lines: dict[int, tuple[int, socket.socket]] = {}  # by pidfd: those under way
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(f"\0{address}")
         listener.listen(64)
         os.write(1, b"!")
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what is forked here
         while True:
-            ready, _, _ = select.select([listener, 0], [], [])
+            ready, _, _ = select.select([listener, 0, *lines], [], [])
             if 0 in ready:  # the worker is gone
                 os._exit(0)
+            for pidfd in lines.keys() & {*ready}:
+                _end_one(pidfd, *lines.pop(pidfd))
+            if listener not in ready:
+                continue
             line, _ = listener.accept()
-            if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                return line, socket.recv_fds(line, 1, 3)[1]
-            line.close()
+            files = socket.recv_fds(line, 1, 3)[1]
+            pid = os.fork()
+            if pid == 0:
+                for pidfd, (_, other) in lines.items():
+                    os.close(pidfd)
+                    other.close()
+                line.close()
+                return tuple(files)
+            for file in files:
+                os.close(file)
+            lines[os.pidfd_open(pid)] = pid, line
+            line.sendall(str(pid).encode())
 
 
-def _tell_exit_code(line: socket.socket) -> None:
-    """Fork once more, for the command; tell the caller its code. Returns in the new process only."""
-    pid = os.fork()
-    if pid == 0:
-        line.close()
-        return
-    _, status = os.waitpid(pid, 0)
-    line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-    os._exit(0)
+def _end_one(pidfd: int, pid: int, line: socket.socket) -> None:
+    os.close(pidfd)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError), line:  # the caller may be gone
+        line.sendall(str(code).encode())
 
 
 def _become_the_command(order: int, out: int, err: int) -> None:
@@ -146,9 +204,10 @@ def _become_the_command(order: int, out: int, err: int) -> None:
 if __name__ == "__main__":
     _import_all()
     gc.freeze()
-    its_line, its_files = _serve(sys.argv[1])
-    _tell_exit_code(its_line)
-    _become_the_command(*its_files)
+    _become_the_command(*_serve(sys.argv[1]))
     from reconciler.cli import main
 
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking an interpreter apart that holds every module takes longer than most commands

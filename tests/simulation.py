@@ -34,6 +34,7 @@ from reconciler.core.plan import plan as decide
 from reconciler.core.stored import FileStat, StoredFile, StoredModel, StoreFacts
 from reconciler.core.words import Condition, WantedState
 from reconciler.execute import run as execution
+from reconciler.execute.claims import ModelToken
 from reconciler.execute.work import Done, Work
 from reconciler.log import Level, get_log
 from reconciler.observe import Sight
@@ -379,6 +380,10 @@ class Life:
             while self.clock.now < self.end_at:
                 self._boot()
 
+    def _wait_for_places(self, timeout: float) -> None:
+        """A pass waits until another one has given back places for downloads."""
+        self.clock.sleep(timeout)
+
     def in_place(self) -> contextlib.ExitStack:
         """The made-up parts take the place of the real ones."""
         stack = contextlib.ExitStack()
@@ -387,6 +392,7 @@ class Life:
             (execution, "ThreadPoolExecutor", Pool),
             (execution, "wait", wait),
             (execution, "HANDLERS", self.handlers()),
+            (ModelToken, "wait", self._wait_for_places),
         ):
             stack.enter_context(mock.patch.object(target, name, value))
         stack.enter_context(mock.patch("reconciler.reconcile.plan_pass", self.plan_pass))

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import forking
+
 
 def eventually(check: Callable[[], object], within_s: float = 10.0, why: str = "") -> object:
     """The first true answer of ``check``; an assertion where none comes in time."""
@@ -22,13 +24,13 @@ def eventually(check: Callable[[], object], within_s: float = 10.0, why: str = "
         if found:
             return found
         assert time.monotonic() < end, f"not within {within_s} s: {why or check}"
-        time.sleep(0.02)
+        time.sleep(0.04)
 
 
 class Watch:
     """One daemon. ``lines`` are its log, as JSON objects."""
 
-    def __init__(self, process: subprocess.Popen, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen | forking.Forked, log: Path) -> None:
         self.process, self.log = process, log
 
     def lines(self, event: str | None = None) -> list[dict]:
@@ -60,14 +62,8 @@ def watching(machine, *arguments: str, env: dict[str, str] | None = None, write:
         machine.write()
     log = machine.folder / f"watch-{time.monotonic_ns()}.log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            machine.command("--log-format", "json", "watch", *arguments),
-            cwd=machine.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
-        )
+        command = machine.command("--log-format", "json", "watch", *arguments)
+        process = forking.start(command, cwd=machine.folder, env={**os.environ, **(env or {})}, log=stderr)
     watch = Watch(process, log)
     try:
         watch.started()

@@ -4,6 +4,7 @@ import random
 
 import pytest
 from faulty import Faulty
+from sampling import others_slow
 from watching import eventually
 
 MB = 1 << 20
@@ -41,7 +42,7 @@ def for_other_machines(machine):
     machine.models["big"]["when"] = {"arch": ["mips"]}
 
 
-@pytest.mark.parametrize("change", [absent, removed, replaced, for_other_machines])
+@pytest.mark.parametrize("change", others_slow(removed, absent, replaced, for_other_machines))
 def test_what_nobody_wants_any_more_leaves_nothing_unfinished_behind(cut_off, change):
     change(cut_off)
     assert cut_off.run("status")["models"] is not None

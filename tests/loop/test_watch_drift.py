@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from sampling import others_slow
 from watching import eventually
 
 from reconciler.watch.drift import Drift
@@ -56,7 +57,7 @@ def looking(drift: Drift, rung: threading.Event, within_s: float) -> float | Non
     return None
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("harm", others_slow(*HARMS))
 def test_harm_to_one_of_five_thousand_files_is_seen_within_two_seconds(store, harm):
     rung = threading.Event()
     drift = Drift(str(store), rung.set)
@@ -81,6 +82,7 @@ def test_without_events_the_sweep_finds_it_within_two_seconds_too(store, monkeyp
     assert looking(drift, rung, LIMIT_S) is not None
 
 
+@pytest.mark.slow
 def test_a_blob_that_is_changed_under_its_other_name_is_found_by_the_sweep(store):
     path = store / "models" / "m0" / "f0.bin"
     blob = store / "blob"

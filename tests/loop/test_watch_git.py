@@ -10,6 +10,7 @@ import time
 
 import pytest
 from git_made import Remote, allowed_signers, git_server, signing_key
+from sampling import others_slow
 from watching import eventually, watching
 
 from reconciler.adapters.git import GitManifest
@@ -374,7 +375,7 @@ def test_a_force_push_is_followed_and_a_deleted_branch_leaves_the_last_good_in_f
         assert status(machine)["source"]["revision"] == forced
 
 
-@pytest.mark.parametrize("ref", ["tag", "annotated", "commit"])
+@pytest.mark.parametrize("ref", others_slow("annotated", "tag", "commit"))
 def test_a_tag_or_a_commit_stays_where_it_is_until_it_is_moved(machine, remote, server, ref):
     first = machine.model("one", content(1))
     commit = push(machine, remote, "one")

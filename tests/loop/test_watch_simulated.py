@@ -12,7 +12,7 @@ from simulation import EPOCH, Life, live
 from reconciler.core.errors import transient
 from reconciler.watch import bell as triggers
 
-FEW, MANY = 16, 1000
+FEW, MANY = 8, 1000
 HOUR_S = 3600.0
 
 

@@ -42,6 +42,7 @@ class Writer:
         self._watchers: dict[object, Watcher] = {}
         self._process = os.getpid()
         self._is_open = True
+        self._marks: list[tuple[int, ...]] = []  # of the files at the last check
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """What ``query`` answers, of one moment; within a transaction it sees what that wrote.
@@ -110,14 +111,17 @@ class Writer:
     def check(self) -> None:
         """See that others can read what this one wrote: its own memory may serve it long after the file was harmed.
 
-        A connection of its own begins with nothing in memory, as that of another program does.
+        A connection of its own begins with nothing in memory, as that of another program does. Files that were not
+        touched since the last look are not opened.
 
         Raises:
             Failure: ``ledger_corrupt`` (permanent). What else hinders the look says nothing.
         """
         with GATE, self._lock:
-            if not self._is_open:
+            marks = [_mark(f"{self.path}{tail}") for tail in ("", "-wal", "-shm")]
+            if not self._is_open or marks == self._marks:
                 return
+            self._marks = marks
             try:
                 with closing(connect(self.path, "mode=ro")) as other:
                     if not is_ours(other) or is_blank(other):
@@ -169,6 +173,14 @@ class Writer:
         for watcher in tuple(self._watchers.values()):
             with suppress(Exception):  # a stranger's callable must not break the ledger
                 watcher(change)
+
+
+def _mark(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)  # noqa: PTH116 -- the ledger's paths are plain strings
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 _WORDS: dict[bool, tuple[str, str, tuple[str, ...]]] = {
