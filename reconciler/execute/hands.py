@@ -2,11 +2,13 @@
 
 Every model that is being fetched has a thread of its own already. Threads cost each other time in Python: with many
 models under way each brings its own files, with one model under way eight hands do. A helper is taken on whenever a job
-is finished and there is room, so that the last model of many is not left to a single one.
+is finished and there is room, so that the last model of many is not left to a single one. Helpers are threads of a
+pool: to start a thread means to wait for it, each time.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
@@ -23,6 +25,15 @@ class Hands:
         self._most = most
         self._busy = 0
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="hand")
+
+    def help(self, work: Callable[[], None]) -> Future[None]:
+        """Have ``work`` done by a thread of the pool, for one who has entered.
+
+        Raises:
+            RuntimeError: no more threads are to be had.
+        """
+        return self._pool.submit(work)
 
     def do(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result | Exception]:
         """Do all jobs; what each gave or raised, in their order."""
@@ -62,7 +73,7 @@ class _Crew(Generic[Job, Result]):
         self._left: Iterator[tuple[int, Job]] = iter(enumerate(jobs))
         self._unbegun = len(jobs)
         self._results: dict[int, Result | BaseException] = {}
-        self._helpers: list[threading.Thread] = []
+        self._helpers: list[Future[None]] = []
         self._lock = threading.Lock()
 
     def work_on(self) -> None:
@@ -78,7 +89,7 @@ class _Crew(Generic[Job, Result]):
     def results(self) -> list[Result | Exception]:
         """What came of the jobs, when all helpers are done."""
         while self._helpers:
-            self._helpers.pop().join()
+            self._helpers.pop().result()
         found = []
         for _, result in sorted(self._results.items()):
             if isinstance(result, BaseException) and not isinstance(result, Exception):
@@ -96,15 +107,17 @@ class _Crew(Generic[Job, Result]):
         with self._lock:
             if self._unbegun < 1 or len(self._helpers) >= HANDS_AT_ONCE - 1 or not self._hands.try_enter():
                 return
-            helper = threading.Thread(target=self._help, name=f"{threading.current_thread().name}-hand")
+            has_entered = [True]
             try:
-                helper.start()  # within the lock: who waits for the helpers waits for started ones only
+                self._helpers.append(self._hands.help(lambda: self._help(has_entered)))
             except RuntimeError:  # no more threads are to be had: those that are here do it
+                has_entered.clear()  # the pool has the job all the same, and may come to it
                 self._hands.leave()
-                return
-            self._helpers.append(helper)
 
-    def _help(self) -> None:
+    def _help(self, has_entered: list[bool]) -> None:
+        with self._lock:
+            if not has_entered:
+                return
         try:
             self.work_on()
         finally:

@@ -79,3 +79,17 @@ def test_an_interrupt_in_a_helper_reaches_the_owner():
 
     with pytest.raises(KeyboardInterrupt):
         Hands(4).do(job, range(10))
+
+
+def test_where_no_thread_is_to_be_had_the_owner_does_it_all(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    hands = Hands(4)
+    assert hands.do(lambda number: number, [0]) == [0]
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert hands.do(lambda number: number, range(20)) == list(range(20))
+    assert hands.do(lambda number: number, range(20)) == list(range(20)), "what the pool was left with does no harm"
+    assert all(hands.try_enter() for _ in range(4))
+    assert not hands.try_enter()
