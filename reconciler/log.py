@@ -59,10 +59,11 @@ EVENTS: Mapping[str, frozenset[str]] = {
     "file_quarantined": _MODEL | {"path", "reason"},
     "partial_dropped": _MODEL | {"path", "reason", "bytes"},
     "blob_evicted": _MODEL | {"digest", "bytes", "reason"},
-    "ledger_rebuilt": frozenset({"models", "reason", "path"}),
+    "ledger_lost": frozenset({"path", "hint"}),
     "ledger_unwritable": frozenset({"error", "path"}),
     "store_locked": frozenset({"path", "pid"}),
     # the manifest and the watch
+    "manifest_passed_over": frozenset({"path", "reason"}),
     "manifest_loaded": frozenset({"generation", "models", "path", "revision"}),
     "manifest_rejected": frozenset({"problems", "message", "path", "revision"}),
     "manifest_kept": frozenset({"generation", "reason"}),

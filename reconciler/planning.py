@@ -52,8 +52,7 @@ def plan_pass(
 ) -> Pass:
     """Observe, plan, ask for what the plan lacks, and plan again until nothing is left to ask. Changes nothing."""
     facts = ledger.snapshot()
-    if ledger.is_lost:
-        get_log().warning("ledger_rebuilt", models=0, reason="ledger_lost", path=ledger.path)
+    tell_lost(ledger)
     current = {name: rows[0].spec_digest for name, rows in facts.revisions.items() if rows}
     declared = with_rollbacks(desired, facts.overrides, current)
     cache = cache_folder(world.environment)
@@ -70,6 +69,12 @@ def plan_pass(
         sight = _with_answers(sight, desired, answers)
         plan = decide(desired, sight.observed, request)
     return Pass(desired, sight, plan)
+
+
+def tell_lost(ledger: Ledger) -> None:
+    """After a read: what looks empty is not, where the database cannot be believed."""
+    if ledger.is_lost:
+        get_log().warning("ledger_lost", path=ledger.path, hint="the next apply rebuilds it")
 
 
 def plan_elsewhere(desired: DesiredState, observed: ObservedState, request: Request = NOTHING_ASKED) -> Plan:

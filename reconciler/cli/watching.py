@@ -9,6 +9,7 @@ from reconciler.cli.durations import PERIOD
 from reconciler.cli.git_options import git_options, place_from
 from reconciler.cli.opening import cancel_for, configure_log
 from reconciler.cli.signals import cancel_on_signals
+from reconciler.log import get_log
 
 
 @click.command(cls=Verb, help="Keep doing it: on a changed manifest, on drift, on a timer.")
@@ -25,6 +26,8 @@ def watch(context: click.Context, /, **options: Any) -> int:
     from reconciler.watch import watch as keep_doing  # noqa: PLC0415
 
     configure_log(settings, default="info")
+    if git is not None and settings.files:
+        get_log().warning("manifest_passed_over", path=", ".join(settings.files), reason="--git names the manifest")
     with cancel_on_signals(cancel_for(settings)) as cancel:
         return keep_doing(
             files=tuple(settings.files),

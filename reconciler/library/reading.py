@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from reconciler.adapters.ledger import EventRow
+from reconciler.adapters.ledger import EventRow, Ledger
 from reconciler.core.document import observed_digest
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.history import History, RevisionFact, Transition
@@ -17,7 +17,7 @@ from reconciler.core.usage import Df, measure_df
 from reconciler.core.why import Why, why
 from reconciler.core.words import Role
 from reconciler.library.opened import EMPTY, Opened
-from reconciler.planning import plan_pass
+from reconciler.planning import plan_pass, tell_lost
 from reconciler.reconcile import Deadline
 from reconciler.resolve import NEVER, Patient
 from reconciler.watch import client, marks
@@ -71,11 +71,9 @@ class Reading(Opened):
     def events(self, after: int = 0, model: str | None = None, limit: int | None = None) -> Sequence[Event]:
         """What happened, oldest first: after a sequence number, or the last ``limit``."""
         with self.world.ledger() as ledger:
-            if model is None and after:
-                rows = ledger.events.since(after, limit=limit or 10_000)
-            else:
-                rows = ledger.events.latest(limit or 10_000, model=model)
-            return [_event(row) for row in rows if row.seq > after]
+            found = _events(ledger, after, model, limit)
+            tell_lost(ledger)
+            return found
 
     def follow_events(self, after: int, model: str | None, cancel: CancelToken) -> Iterator[Event]:
         """Events later than ``after`` as they happen, until cancelled, or until the watch that tells them stops."""
@@ -85,7 +83,9 @@ class Reading(Opened):
                 yield event_from(answer["event"])
             return
         while not cancel.is_set():
-            for event in self.events(after=after, model=model):
+            with self.world.ledger() as ledger:
+                found = _events(ledger, after, model, None)
+            for event in found:
                 after = event.seq
                 yield event
             cancel.wait(FOLLOW_EVERY_S)
@@ -94,8 +94,15 @@ class Reading(Opened):
         """One model's lifecycle and revisions.
 
         Raises:
-            Failure: permanent ``unknown_model``.
+            Failure: permanent ``unknown_model``, ``ledger_lost``.
         """
+        with self.world.ledger() as ledger:
+            if ledger.is_lost:
+                text = f"the history of {name} is lost: {ledger.path} cannot be believed"
+                raise permanent("ledger_lost", text, hint="the next apply rebuilds the database; history begins anew")
+        return self._read_history(name)
+
+    def _read_history(self, name: str) -> History:
         with self.world.ledger() as ledger:
             row = marks.known(ledger, name)
             steps = ledger.lives.history(name)
@@ -129,7 +136,7 @@ class Reading(Opened):
     def _history(self, name: str) -> History:
         """Also of a model that the ledger does not know: it has none."""
         try:
-            return self.history(name)
+            return self._read_history(name)
         except Failure:
             return History(name, "", (), (), 0, None)
 
@@ -145,6 +152,14 @@ class Reading(Opened):
         from reconciler.doctor import examine  # noqa: PLC0415
 
         return examine(self.world)
+
+
+def _events(ledger: Ledger, after: int, model: str | None, limit: int | None) -> list[Event]:
+    if model is None and after:
+        rows = ledger.events.since(after, limit=limit or 10_000)
+    else:
+        rows = ledger.events.latest(limit or 10_000, model=model)
+    return [_event(row) for row in rows if row.seq > after]
 
 
 def _event(row: EventRow) -> Event:

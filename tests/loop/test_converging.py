@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import pytest
 from machines import kinds
 
 
@@ -156,6 +157,17 @@ def test_a_lost_database_is_rebuilt_without_a_request(machine):
     assert all(machine.has(name, digest) for name, digest in digests.items())
     assert machine.plan()["summary"]["changes"] == 0
     assert ("ledger_rebuilt", "2 models of the store are known again") in machine.told()
+
+
+@pytest.mark.parametrize("words", [("events",), ("status",), ("show", "alpha"), ("df",)])
+def test_who_reads_a_lost_database_is_told_once_that_it_is_lost(machine, words):
+    machine.model("alpha", b"a" * 1000)
+    machine.apply()
+    (machine.store / "state.db").write_bytes(b"no database " * 1000)
+    machine.run(*words)
+    assert machine.stderr.count("ledger_lost") == 1
+    assert "the next apply rebuilds it" in machine.stderr
+    assert machine.run("history", "alpha", code=1)["reason"] == "ledger_lost"
 
 
 def test_a_new_database_of_a_new_store_is_not_called_rebuilt(machine):

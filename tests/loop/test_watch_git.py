@@ -64,6 +64,8 @@ def test_a_push_and_its_revert_are_followed_and_an_outage_changes_nothing(machin
         arguments = ("--git", f"{server.url()}#main", "--git-interval", "1s")
         with watching(machine, *arguments, write=False) as watch:
             eventually(lambda: machine.has("one", first))
+            (passed_over,) = watch.lines("manifest_passed_over")
+            assert str(machine.manifest) in passed_over["path"], "a file that -f names is not in force"
             second = machine.model("one", content(2))
             pushed = push(machine, remote, "two")
             eventually(lambda: machine.has("one", second), 6)
