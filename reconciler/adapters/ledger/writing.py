@@ -117,17 +117,17 @@ class Writer:
         Raises:
             Failure: ``ledger_corrupt`` (permanent). What else hinders the look says nothing.
         """
-        with GATE, self._lock:
-            marks = [_mark(f"{self.path}{tail}") for tail in ("", "-wal", "-shm")]
-            if not self._is_open or marks == self._marks:
-                return
-            self._marks = marks
-            try:
-                with closing(connect(self.path, "mode=ro")) as other:
-                    if not is_ours(other) or is_blank(other):
-                        raise lost("it is not what was written")
-            except sqlite3.Error as error:
-                if fault_of(error) is Fault.LOST:
+        marks = [_mark(f"{self.path}{tail}") for tail in ("", "-wal", "-shm")]
+        if not self._is_open or marks == self._marks:
+            return
+        self._marks = marks
+        try:
+            with closing(connect(self.path, "mode=ro")) as other:
+                if not is_ours(other) or is_blank(other):
+                    raise lost("it is not what was written")
+        except sqlite3.Error as error:
+            if fault_of(error) is Fault.LOST:
+                with self._lock:
                     self._give_up(error)
 
     def close(self) -> None:
