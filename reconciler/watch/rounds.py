@@ -63,14 +63,8 @@ class Rounds:
         self._parts.bell.ring(triggers.ENDED)
 
     def step(self, rung: frozenset[str]) -> None:
-        """Once round.
-
-        Raises:
-            Failure: ``ledger_corrupt``: see :meth:`lose_ledger`.
-        """
-        if self._world.monotonic() >= self._check_due and not self._is_ledger_lost:
-            self._check_due = self._world.monotonic() + CHECK_EVERY_S
-            self._ledger.check()
+        """Once round."""
+        self._check_ledger()
         if rung & {triggers.SIGNAL, triggers.POKE}:
             self._parts.inputs.fetch_now()
         self._take_manifest()
@@ -80,6 +74,16 @@ class Rounds:
             self._give_up_all()
         elif self.desired is not None and self._reasons and self._passes.can_start:
             self._start(self.desired)
+
+    def _check_ledger(self) -> None:
+        """What is found bad is no reason to forget what was rung: the round goes on."""
+        if self._is_ledger_lost or self._world.monotonic() < self._check_due:
+            return
+        self._check_due = self._world.monotonic() + CHECK_EVERY_S
+        try:
+            self._ledger.check()
+        except Failure:  # it raises for nothing else
+            self.lose_ledger()
 
     def lose_ledger(self) -> None:
         """The database turned out to be damaged."""

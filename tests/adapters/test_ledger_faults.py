@@ -767,6 +767,22 @@ def test_harm_that_the_writers_own_memory_hides_is_seen(tmp_path):
         ledger.check()
 
 
+def test_a_look_that_was_hindered_is_taken_again(tmp_path, monkeypatch):
+    def busy(*_):
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    with open_ledger(tmp_path) as ledger:
+        install(ledger, "one", 1)
+        scribble(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr("reconciler.adapters.ledger.writing.connect", busy)
+            ledger.check()
+        with pytest.raises(Failure):
+            ledger.check()
+
+
 def test_a_reader_and_a_closed_ledger_have_nothing_to_check(tmp_path):
     ledger = open_ledger(tmp_path)
     ledger.close()

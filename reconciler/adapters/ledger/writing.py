@@ -42,7 +42,7 @@ class Writer:
         self._watchers: dict[object, Watcher] = {}
         self._process = os.getpid()
         self._is_open = True
-        self._marks: list[tuple[int, ...]] = []  # of the files at the last check
+        self._marks: list[tuple[int, ...]] = []  # of the files when they were found right last
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """What ``query`` answers, of one moment; within a transaction it sees what that wrote.
@@ -112,7 +112,7 @@ class Writer:
         """See that others can read what this one wrote: its own memory may serve it long after the file was harmed.
 
         A connection of its own begins with nothing in memory, as that of another program does. Files that were not
-        touched since the last look are not opened.
+        touched since they were found right are not opened.
 
         Raises:
             Failure: ``ledger_corrupt`` (permanent). What else hinders the look says nothing.
@@ -120,7 +120,6 @@ class Writer:
         marks = [_mark(f"{self.path}{tail}") for tail in ("", "-wal", "-shm")]
         if not self._is_open or marks == self._marks:
             return
-        self._marks = marks
         try:
             with closing(connect(self.path, "mode=ro")) as other:
                 if not is_ours(other) or is_blank(other):
@@ -129,6 +128,8 @@ class Writer:
             if fault_of(error) is Fault.LOST:
                 with self._lock:
                     self._give_up(error)
+        else:
+            self._marks = marks
 
     def close(self) -> None:
         """Empty the log into the database, so that readers find it clean, and make the ballast where there is room."""
