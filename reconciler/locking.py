@@ -8,7 +8,7 @@ the store where the very same revision is installed.
 import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.adapters.ledger import LedgerFacts, RevisionRow
@@ -18,6 +18,7 @@ from reconciler.core.lock import LockComparison, compare_lock
 from reconciler.core.locked import LOCK_NAME, LockedModel, lock_document, locked_model, parse_lock
 from reconciler.core.observed import Resolution
 from reconciler.core.ports import CancelToken
+from reconciler.core.records import dataclass
 from reconciler.core.words import WantedState
 from reconciler.durable import PUBLIC, write_whole
 from reconciler.resolve import failure_of, needs_asking, resolve_all

@@ -6,7 +6,7 @@ model's links before planning: the plan shows it, drift mends it, eviction and a
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.adapters import hub_cache
 from reconciler.adapters.ledger import FileRow, LinkRow
@@ -14,6 +14,7 @@ from reconciler.adapters.sources.hub import parse
 from reconciler.adapters.sources.hub_client import COMMIT, hub_home
 from reconciler.core.desired import Artifact, DesiredModel, DesiredState
 from reconciler.core.observed import Resolution
+from reconciler.core.records import dataclass
 from reconciler.core.stored import LinkFact, StoredModel
 from reconciler.core.targets import will_extract
 from reconciler.core.words import Digest

@@ -6,7 +6,7 @@ All of it under the owner's lock. What verifying finds damaged is planned and re
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.adapters.ledger import Change, EventType, Ledger, PassRow
 from reconciler.bookkeeping import keep_books, remember_request, tidy
@@ -16,6 +16,7 @@ from reconciler.core.document import plan_digest
 from reconciler.core.errors import Failure, refused
 from reconciler.core.gates import OUTSIDE_WINDOW
 from reconciler.core.ports import CancelToken, ProgressSink
+from reconciler.core.records import dataclass
 from reconciler.core.report import ApplyResult, Stop, apply_result
 from reconciler.core.saved import left_to_do, sort_saved
 from reconciler.core.words import Digest
@@ -78,7 +79,7 @@ def apply_pass(  # noqa: PLR0913 -- one value each for what, how and who
     saved: Plan | None = None,
     cancel: CancelToken = NEVER,
     timeout_s: float | None = None,
-    listeners: Listeners = Listeners(),
+    listeners: Listeners = Listeners(),  # noqa: B008 -- it never changes
 ) -> ApplyResult:
     """Make it so, once, as the store's owner.
 

@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from reconciler.core.desired import Artifact, DesiredModel, DesiredState
@@ -18,6 +18,7 @@ from reconciler.core.errors import Failure, FailureKind
 from reconciler.core.names import check_collisions, check_path
 from reconciler.core.observed import FailureFact, Resolution
 from reconciler.core.ports import CancelToken, Location
+from reconciler.core.records import dataclass
 from reconciler.core.words import WantedState
 from reconciler.signing import first_signature_urls, signature_word
 from reconciler.world import Context, World

@@ -9,7 +9,6 @@ import posixpath
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from reconciler.adapters.signatures import MAX_SIGNATURE_BYTES, SUFFIX, SignedFile, has_support, look, verify
@@ -18,6 +17,7 @@ from reconciler.core.desired import Artifact, DesiredModel, DesiredState, Signat
 from reconciler.core.digests import digest_bytes, digest_value
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.ports import CancelToken, FetchRequest
+from reconciler.core.records import dataclass
 from reconciler.core.reference import scheme_of
 from reconciler.core.vouching import is_inline, rule_digest
 from reconciler.core.words import Digest, SignatureKind

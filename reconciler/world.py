@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypedDict
 
 from reconciler.adapters import plugins
@@ -34,6 +34,7 @@ from reconciler.core.ports import (
     RuntimeFactory,
     Source,
 )
+from reconciler.core.records import dataclass
 from reconciler.core.registry import Registry
 from reconciler.core.stored import LocalCopy
 from reconciler.core.words import Digest

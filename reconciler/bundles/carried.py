@@ -1,6 +1,6 @@
 """What a bundle is made of, for both ends."""
 
-from dataclasses import dataclass
+from reconciler.core.records import dataclass
 
 KIND = "Bundle"
 INDEX = "bundle.json"

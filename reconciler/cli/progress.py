@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Self
 
 from reconciler.cli.layout import Ink, clean
@@ -21,6 +21,7 @@ from reconciler.cli.screen import ink_for, is_terminal, tell
 from reconciler.cli.settings import Settings
 from reconciler.core.actions import ActionKind, Outcome, OutcomeStatus, Plan
 from reconciler.core.ports import Progress
+from reconciler.core.records import dataclass
 from reconciler.core.units import format_duration, format_size
 
 if TYPE_CHECKING:

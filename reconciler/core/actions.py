@@ -1,9 +1,10 @@
 """The closed vocabulary of what a plan can say. Every kind of action there is stands here, and only here."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from reconciler.core.desired import Diagnostic
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 

@@ -7,7 +7,6 @@ change, also for the test that checks.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.core.actions import Plan
@@ -15,6 +14,7 @@ from reconciler.core.desired import Artifact, DesiredModel, DesiredState, Select
 from reconciler.core.moments import moment_text
 from reconciler.core.observed import ObservedState
 from reconciler.core.policies import Size
+from reconciler.core.records import dataclass
 from reconciler.core.space import limit_bytes
 from reconciler.core.stored import StoredModel
 from reconciler.core.threshold import smallest, turning_limits

@@ -5,13 +5,13 @@ over from the previous conditions where the status is the same.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from reconciler.core.actions import Plan
 from reconciler.core.desired import DesiredState
 from reconciler.core.gates import WAITING
 from reconciler.core.moments import moment_text
 from reconciler.core.observed import ObservedState
+from reconciler.core.records import dataclass
 from reconciler.core.remembered import ConditionStatus, Remembered
 from reconciler.core.retry import refusals
 from reconciler.core.usage import room_bytes

@@ -4,9 +4,8 @@ Everything here was parsed at the border: sizes are bytes, durations are seconds
 order. Nothing here is checked again and nothing here touches the world.
 """
 
-from dataclasses import dataclass
-
 from reconciler.core.policies import CachePolicy, MemoryPolicy, NetworkPolicy, RuntimeSpec
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest, DownloadPolicy, ExtractMode, Priority, Role, SignatureKind, WantedState
 
 

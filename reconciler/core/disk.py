@@ -5,7 +5,6 @@ stuck. The common case, nothing to bring and the limit kept, is left before any 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from reconciler.core.actions import Cause
 from reconciler.core.admission import Seat, admit
@@ -21,6 +20,7 @@ from reconciler.core.eviction import (
 )
 from reconciler.core.inventory import Inventory, held
 from reconciler.core.policies import CachePolicy
+from reconciler.core.records import dataclass
 from reconciler.core.schedule import Schedule, Scheduler
 from reconciler.core.space import Holdings, limit_bytes
 from reconciler.core.stored import StoredModel

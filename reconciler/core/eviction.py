@@ -9,10 +9,10 @@ Never in the line: what is pinned, loaded, in use or foreign, and partial downlo
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from reconciler.core.inventory import Inventory, held, stored_bytes
 from reconciler.core.policies import CachePolicy
+from reconciler.core.records import dataclass
 from reconciler.core.stored import BadCopy, BlobFact, PartialFact, StoredModel
 from reconciler.core.words import Digest, EvictionPolicy
 

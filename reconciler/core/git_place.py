@@ -1,9 +1,9 @@
 """Where a manifest lies in Git, as options or a bootstrap file say it. Checked by the Git adapter, not here."""
 
-from dataclasses import dataclass
 from enum import Enum
 
 from reconciler.core.policies import Credential
+from reconciler.core.records import dataclass
 
 GIT_INTERVAL_S = 60.0
 GIT_TIMEOUT_S = 60.0

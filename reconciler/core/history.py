@@ -1,10 +1,10 @@
 """The history of one model: the steps of its lifecycle, the time it spent in each state, its revisions."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 

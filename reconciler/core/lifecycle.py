@@ -8,10 +8,10 @@ is said about the states stands in :data:`TRANSITIONS` and :data:`DURABLE`; ever
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core.errors import permanent
+from reconciler.core.records import dataclass
 
 
 class Lifecycle(StrEnum):

@@ -5,12 +5,12 @@ they mean opposite things: it *moved on* (another revision: `outdated`, an offer
 same revision with other bytes: a refusal, since a revision never changes what it holds).
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure, refused
 from reconciler.core.observed import Resolution
+from reconciler.core.records import dataclass
 from reconciler.core.reference import is_lasting
 
 

@@ -8,7 +8,7 @@ the declared ones; a label that is no declared URL, and not within a declared re
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from reconciler.core.desired import Artifact, DesiredModel, DesiredState, Diagnostic
@@ -16,6 +16,7 @@ from reconciler.core.digests import digest_value, spec_digest
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.heading import Document, heading
 from reconciler.core.names import check_collisions, check_digest, check_path, check_segment
+from reconciler.core.records import dataclass
 from reconciler.core.reference import display, root_of, scheme_of
 from reconciler.core.units import is_byte_count
 from reconciler.core.words import Digest, Role

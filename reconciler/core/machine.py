@@ -6,11 +6,12 @@ that raises is reported to ``on_failure`` and breaks neither the others nor the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from reconciler.core.lifecycle import Lifecycle, path, transition
+from reconciler.core.records import dataclass
 
 HISTORY_LENGTH = 100
 

@@ -11,11 +11,11 @@ which comes free by it does not at once bring the model back.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 
 from reconciler.core.observed import MemoryFacts
 from reconciler.core.policies import MemoryPolicy
+from reconciler.core.records import dataclass
 from reconciler.core.words import Priority
 
 HYSTERESIS = 1.1

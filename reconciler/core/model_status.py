@@ -6,13 +6,14 @@ status of many models stays linear.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from reconciler.core.actions import Action, ActionKind, Deferred, Plan
 from reconciler.core.comparing import Warnings, compare, compare_adapters, effective
 from reconciler.core.desired import DesiredModel, DesiredState
 from reconciler.core.observed import FailureFact, ObservedState, Resolution
+from reconciler.core.records import dataclass
 from reconciler.core.remembered import Remembered, RememberedModel
 from reconciler.core.retry import refusals
 from reconciler.core.stored import StoredModel

@@ -1,10 +1,10 @@
 """Single facts that are told one by one: an event that happened, a thing that ``doctor`` looked at."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text, parse_moment
+from reconciler.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ The clock, free space and past failures are facts like any other. Sizes are byte
 collections tuples in a stable order.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.core.desired import Artifact
+from reconciler.core.records import dataclass
 from reconciler.core.stored import LocalCopy, StoreFacts
 from reconciler.core.words import Digest
 

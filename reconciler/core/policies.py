@@ -3,8 +3,7 @@
 Parsed at the border: sizes are bytes, durations seconds, clock times minutes since midnight.
 """
 
-from dataclasses import dataclass
-
+from reconciler.core.records import dataclass
 from reconciler.core.words import Compression, EvictionMode, EvictionPolicy, NetworkRequirement
 
 DEFAULT_MAX_SIZE_BYTES = 1 << 30

@@ -17,11 +17,11 @@ later. Secrets do not belong in it: user information is refused, and :func:`disp
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from reconciler.core.errors import Failure
 from reconciler.core.names import check_path, check_segment
+from reconciler.core.records import dataclass
 
 MAX_REFERENCE_CHARACTERS = 8192
 FORMS: Mapping[str, str] = {

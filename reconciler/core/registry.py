@@ -7,8 +7,9 @@ them costs a walk over the installed distributions. How they are found is the sh
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from reconciler.core.records import dataclass
 
 T = TypeVar("T")
 BUILT_IN = "reconciler"

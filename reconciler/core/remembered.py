@@ -1,7 +1,6 @@
 """The ledger's part in a status, as plain values: what cannot be seen on the disk."""
 
-from dataclasses import dataclass
-
+from reconciler.core.records import dataclass
 from reconciler.core.words import Priority
 
 

@@ -5,12 +5,12 @@ durations in seconds. Nothing here decides anything, but for the sums that an ex
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core.actions import ActionKind, Deferred, Guard, Outcome, OutcomeStatus, Plan, Request
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
+from reconciler.core.records import dataclass
 from reconciler.core.roster import OTHERS_ONLY
 from reconciler.core.words import Digest
 

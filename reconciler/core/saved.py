@@ -7,7 +7,7 @@ may not be acted on now (it is backing off, a window is closed) is held back, wi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from reconciler.core.actions import Action, ActionKind, Guard, Plan, Precondition
@@ -15,6 +15,7 @@ from reconciler.core.desired import DesiredState
 from reconciler.core.guard import guards
 from reconciler.core.inventory import Inventory
 from reconciler.core.observed import ObservedState
+from reconciler.core.records import dataclass
 from reconciler.core.roster import OTHERS_ONLY
 from reconciler.core.steps import policy_precondition, waiting_only_for
 from reconciler.core.stored import StoredModel

@@ -7,11 +7,12 @@ go. A model for which no order leaves room is *stuck*: it is taken out and the r
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.core.actions import Cause
 from reconciler.core.admission import Seat
 from reconciler.core.eviction import QUARANTINED, Candidate, of_revision
+from reconciler.core.records import dataclass
 from reconciler.core.space import Holdings
 from reconciler.core.targets import Need
 

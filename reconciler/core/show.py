@@ -1,12 +1,11 @@
 """Everything that is known of one model, in one value: the answer of ``show``."""
 
-from dataclasses import dataclass
-
 from reconciler.core.comparing import Warnings
 from reconciler.core.heading import Document, heading
 from reconciler.core.history import History
 from reconciler.core.model_status import ModelStatus
 from reconciler.core.moments import moment_text
+from reconciler.core.records import dataclass
 from reconciler.core.stored import LinkFact, StoredFile
 from reconciler.core.words import Condition
 

@@ -1,10 +1,10 @@
 """The seven stages a person waits for, and how far along its way a model is. What a progress bar is drawn from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core.lifecycle import Lifecycle
+from reconciler.core.records import dataclass
 
 _L = Lifecycle
 

@@ -9,13 +9,12 @@ to do, Reconciling while a pass works on it, Stalled where nothing happens witho
 ``last_transition_time`` moves only when a condition's status does.
 """
 
-from dataclasses import dataclass
-
 from reconciler.core.actions import Plan
 from reconciler.core.conditions import conditions
 from reconciler.core.desired import DesiredState
 from reconciler.core.model_status import ModelStatus, model_statuses
 from reconciler.core.observed import ObservedState, Override
+from reconciler.core.records import dataclass
 from reconciler.core.remembered import ConditionStatus, Remembered, RememberedModel
 from reconciler.core.usage import room_bytes
 

@@ -3,8 +3,7 @@
 Sizes are bytes; "allocated" ones are blocks on disk. Times are seconds since the epoch, 0.0 where unknown.
 """
 
-from dataclasses import dataclass
-
+from reconciler.core.records import dataclass
 from reconciler.core.words import Condition, Digest, Priority, Role
 
 

@@ -10,7 +10,6 @@ compress, so it is taken to be as large as the archive, and both lie on disk tog
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from reconciler.core.arrivals import (
     arrivals_of,
@@ -24,6 +23,7 @@ from reconciler.core.arrivals import (
 )
 from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.inventory import Inventory
+from reconciler.core.records import dataclass
 from reconciler.core.stored import StoredFile, StoredModel
 from reconciler.core.vouching import is_as_declared, is_vouched
 from reconciler.core.words import Condition, Digest, ExtractMode

@@ -1,9 +1,10 @@
 """What is being brought right now, model by model: only whoever brings it knows."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.core.desired import Artifact
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 

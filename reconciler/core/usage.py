@@ -5,12 +5,12 @@ inode once over the whole store; a blob that two models share is named in both m
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from reconciler.core.heading import Document, heading
 from reconciler.core.moments import moment_text
 from reconciler.core.observed import ObservedState
 from reconciler.core.policies import CachePolicy
+from reconciler.core.records import dataclass
 from reconciler.core.stored import StoredModel
 
 WARN_FREE_PERCENT = 10.0  # of the file system

@@ -1,7 +1,6 @@
 """Why: the chain of facts behind what the plan says of one model, and the smallest change that would turn it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from reconciler.core.actions import Action, ActionKind, Plan
 from reconciler.core.change import Change, candidates
@@ -12,6 +11,7 @@ from reconciler.core.inventory import Inventory, stored_bytes
 from reconciler.core.moments import moment_text
 from reconciler.core.observed import ObservedState
 from reconciler.core.plan import plan
+from reconciler.core.records import dataclass
 from reconciler.core.roster import is_pinned, unselected
 from reconciler.core.selector import labelled
 from reconciler.core.space import limit_bytes

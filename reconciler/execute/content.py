@@ -7,7 +7,6 @@ digest that matched, a header that does not parse is a warning: those are the ve
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from reconciler.adapters import archives, formats
@@ -15,6 +14,7 @@ from reconciler.adapters.ledger import FileRow
 from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure
 from reconciler.core.ports import Extractor, FormatReport
+from reconciler.core.records import dataclass
 from reconciler.core.words import ExtractMode
 from reconciler.execute.work import Work
 

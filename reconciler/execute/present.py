@@ -8,12 +8,13 @@ download.
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.adapters.ledger import BroughtRow, FileRow
 from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.errors import Failure
 from reconciler.core.ports import Fetched, Progress
+from reconciler.core.records import dataclass
 from reconciler.core.reference import display
 from reconciler.core.stored import FileStat
 from reconciler.core.words import Digest

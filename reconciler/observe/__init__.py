@@ -6,7 +6,7 @@ folder below ``models/`` whose files are blobs, it is ours all the same (the rec
 so a lost database needs no rebuilding step, observing is the rebuild, and verifying fills the ledger again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.adapters.ledger import LedgerFacts
 from reconciler.adapters.store import Blob, StoreScan
@@ -15,6 +15,7 @@ from reconciler.core.digests import terms_digest
 from reconciler.core.lock import is_agreed
 from reconciler.core.observed import BroughtFact, FailureFact, ObservedState, Resolution
 from reconciler.core.ports import Proof
+from reconciler.core.records import dataclass
 from reconciler.core.stored import BadCopy, BlobFact, LocalCopy, StoreFacts
 from reconciler.core.words import Digest
 from reconciler.observe.judging import is_same_version
@@ -49,9 +50,19 @@ class Answers:
     changed_sources: frozenset[str] = frozenset()
     in_use: frozenset[str] = frozenset()
 
+    @property
+    def facts(self) -> tuple[object, ...]:
+        """What a plan is made of; the rest only says what need not be asked again."""
+        return self.resolutions, self.unanswered, self.local_copies, self.changed_sources, self.in_use
+
 
 def observe(
-    world: World, desired: DesiredState, facts: LedgerFacts, answers: Answers = Answers(), *, offline: bool = False
+    world: World,
+    desired: DesiredState,
+    facts: LedgerFacts,
+    answers: Answers = Answers(),  # noqa: B008 -- it never changes
+    *,
+    offline: bool = False,
 ) -> Sight:
     """Look at the store, the device and the runtimes, and judge what was seen by what the ledger remembers."""
     scan = world.store.scan()

@@ -7,13 +7,13 @@ in a row agree; what does not even parse is given a little longer, since most br
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from reconciler.adapters import manifest
 from reconciler.adapters.manifest import Document
 from reconciler.core.digests import digest_bytes
 from reconciler.core.errors import Failure, ManifestInvalid
 from reconciler.core.ports import CancelToken
+from reconciler.core.records import dataclass
 from reconciler.watch.hops import folders_of, identities
 
 QUIET_S = 0.1

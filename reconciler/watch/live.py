@@ -6,7 +6,7 @@ run is, how well it hears, why the newest manifest is not in force, and since wh
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
 from reconciler.adapters.ledger import Ledger, ModelRow
@@ -14,6 +14,7 @@ from reconciler.bookkeeping import kept_conditions, last_source
 from reconciler.core.desired import DesiredState
 from reconciler.core.lifecycle import Lifecycle
 from reconciler.core.plan import plan as decide
+from reconciler.core.records import dataclass
 from reconciler.core.remembered import ConditionStatus, Remembered, RememberedModel, SourceFact, WatchFact
 from reconciler.core.status import Status, status
 from reconciler.core.transfer import Transfer, completed

@@ -2,8 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from reconciler.core.records import dataclass
 from reconciler.watch.agenda import Agenda
 from reconciler.watch.bell import Bell
 from reconciler.watch.drift import Drift

@@ -10,7 +10,7 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.adapters.archives.limits import (
     MAX_DIRECTORY_BYTES,
@@ -23,6 +23,7 @@ from reconciler.adapters.archives.limits import (
     unsupported,
 )
 from reconciler.core.names import quote
+from reconciler.core.records import dataclass
 
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")

@@ -6,11 +6,11 @@ reason of its own. A malformed answer is transient and never used (RFC 9110 is t
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.adapters.fetch.redirects import REDIRECTS, label_of
 from reconciler.core.errors import Failure, permanent, transient
+from reconciler.core.records import dataclass
 
 MAX_RETRY_AFTER_S = 900.0
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE)

@@ -10,13 +10,14 @@ whole file decides, and the fall-back is a full download.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.adapters.fetch.partial import Partial, aligned_buffer
 from reconciler.adapters.fetch.record import CHUNK_BYTES
 from reconciler.adapters.fetch.resume import DIGEST_CHARS, Stand
 from reconciler.core.errors import transient
 from reconciler.core.ports import CancelToken
+from reconciler.core.records import dataclass
 
 ATTRIBUTE = "user.reconciler.chunks"
 _MARK_BYTES = 8

@@ -1,7 +1,9 @@
 """What the engine may use and how long it waits: one frozen value, so that tests make time small."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from reconciler.core.records import dataclass
 
 MIB = 1 << 20
 

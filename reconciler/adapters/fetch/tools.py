@@ -1,11 +1,10 @@
 """What the downloads of one engine share."""
 
-from dataclasses import dataclass
-
 from reconciler.adapters.fetch.client import Client
 from reconciler.adapters.fetch.limiter import Limiter
 from reconciler.adapters.fetch.settings import Settings
 from reconciler.adapters.fetch.slots import Connections, Slots
+from reconciler.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
 """The last word on a file: its digest, its size, and what it looks like where nobody declared either."""
 
-from dataclasses import dataclass
-
 from reconciler.adapters.fetch import answers
 from reconciler.adapters.fetch.opening import Opened, coded_failure, page_failure, size_failure
 from reconciler.adapters.fetch.partial import Partial
 from reconciler.adapters.fetch.resume import Stand
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.ports import FetchRequest, Location
+from reconciler.core.records import dataclass
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\noid "
 

@@ -4,9 +4,8 @@ Layout (google/flatbuffers ``docs/internals``): u32 offset of the root table, fo
 starts with the distance back to its vtable; a vtable is u16 sizes and then the offset of each field in the table.
 """
 
-from dataclasses import dataclass
-
 from reconciler.adapters.formats.window import Lie, Window
+from reconciler.core.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ that gigabytes of weights are stepped over, never read.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from reconciler.adapters.formats.window import Cursor, Lie, Window
+from reconciler.core.records import dataclass
 
 VARINT, FIXED64, SPAN, FIXED32 = 0, 1, 2, 5
 

@@ -8,11 +8,11 @@ directory, too, loaders differ in which they take: :func:`directories` gives the
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from reconciler.adapters.formats.packed import inflated
 from reconciler.adapters.formats.window import Lie, TooLong, Window
+from reconciler.core.records import dataclass
 
 MAX_DIRECTORY_BYTES = 8 << 20
 MAX_MEMBERS = 20_000

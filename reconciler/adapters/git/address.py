@@ -7,11 +7,11 @@ is not plainly one of the four is refused here, and git is told the one scheme i
 
 import posixpath
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import unquote, urlsplit
 
 from reconciler.core.errors import Failure, permanent
+from reconciler.core.records import dataclass
 
 MAX_URL_CHARACTERS = 4096
 _PORTS = {"https": 443, "http": 80, "ssh": 22}

@@ -13,10 +13,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from reconciler.core.errors import permanent, transient
 from reconciler.core.ports import CancelToken
+from reconciler.core.records import dataclass
 
 MAX_ERROR_BYTES = 64 << 10
 _TICK_S = 0.1

@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from reconciler.adapters.git.address import Address, is_commit
@@ -17,6 +16,7 @@ from reconciler.adapters.git.faults import DAMAGED, sort_failure
 from reconciler.adapters.git.program import Program
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.os_errors import map_os_error
+from reconciler.core.records import dataclass
 
 MAX_PACKS = 50  # then it is made anew: cheaper than collecting garbage, and it is only one commit
 _SHA256_DIGITS = 64

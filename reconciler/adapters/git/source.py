@@ -8,7 +8,7 @@ a manifest is valid its caller knows: a commit is good only where :data:`Judge` 
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.adapters.git.address import Address, check_path, check_ref, parse_address
 from reconciler.adapters.git.faults import DAMAGED
@@ -30,6 +30,7 @@ from reconciler.core.errors import Failure, transient
 from reconciler.core.os_errors import map_os_error
 from reconciler.core.policies import Credential
 from reconciler.core.ports import CancelToken
+from reconciler.core.records import dataclass
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_REPOSITORY_BYTES = 256 << 20

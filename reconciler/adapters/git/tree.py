@@ -6,13 +6,13 @@ content would be decided by somebody else than the commit. Filters of ``.gitattr
 
 import posixpath
 import re
-from dataclasses import dataclass
 
 from reconciler.adapters.git.faults import DAMAGED, sort_failure
 from reconciler.adapters.git.program import Program
 from reconciler.core.errors import permanent, transient
 from reconciler.core.locked import LOCK_NAME
 from reconciler.core.names import check_path
+from reconciler.core.records import dataclass
 
 MAX_FILES = 1000
 MAX_LISTING_BYTES = 4 << 20

@@ -6,7 +6,7 @@ folder, a link's target to the store, so that the store can move. ``metadata`` a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from reconciler.core.actions import ActionKind
 from reconciler.core.lifecycle import Lifecycle, Presence, presence
 from reconciler.core.observed import FailureFact, Override, Resolution
 from reconciler.core.ports import Proof
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest, Priority, Role
 
 

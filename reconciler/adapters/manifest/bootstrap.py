@@ -6,7 +6,6 @@ or by ``kind: Bootstrap``. It stands alone: what is said here is not merged with
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from reconciler.adapters.manifest.border import Border
@@ -21,6 +20,7 @@ from reconciler.adapters.manifest.walker import Walker
 from reconciler.core.errors import Failure, ManifestInvalid
 from reconciler.core.git_place import GIT_INTERVAL_S, GIT_PATH, GIT_TIMEOUT_S, GitPlace
 from reconciler.core.policies import Credential
+from reconciler.core.records import dataclass
 from reconciler.core.units import parse_duration
 
 TOKEN_USER = "x-access-token"  # noqa: S105 -- a user name: the forges take a token as any user's password

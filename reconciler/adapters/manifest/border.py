@@ -7,13 +7,14 @@ message and all mistakes are told at once.
 
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.nearest import nearest
 from reconciler.adapters.manifest.tree import Node
 from reconciler.core.desired import Diagnostic
+from reconciler.core.records import dataclass
 from reconciler.core.reference import FORMS, Reference, parse_reference, scheme_of
 
 _T = TypeVar("_T")

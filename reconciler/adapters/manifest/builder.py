@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -13,6 +12,7 @@ from reconciler.adapters.manifest.environment import substitute
 from reconciler.adapters.manifest.findings import HIDDEN, Findings, clipped, quoted, quoted_key
 from reconciler.adapters.manifest.syntax import explain
 from reconciler.adapters.manifest.tree import BROKEN, SECRETS_KEY, Node, resolve
+from reconciler.core.records import dataclass
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 

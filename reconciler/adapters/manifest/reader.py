@@ -12,7 +12,6 @@ order, with a stack and no recursion:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -22,6 +21,7 @@ from reconciler.adapters.manifest.decoding import decode
 from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.strictness import check, is_suspect
 from reconciler.adapters.manifest.tree import Node
+from reconciler.core.records import dataclass
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEFAULT_LIMITS = Limits()

@@ -12,13 +12,13 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from reconciler.adapters.manifest.findings import Findings
 from reconciler.adapters.manifest.reader import DEFAULT_LIMITS
 from reconciler.core.locked import LOCK_NAME
+from reconciler.core.records import dataclass
 
 STDIN_LABEL = "<stdin>"
 MAX_FILES = 1000

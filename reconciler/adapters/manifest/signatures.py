@@ -5,13 +5,14 @@ Keys are named here; they are read where a signature is checked.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.adapters.manifest.border import Border
 from reconciler.adapters.manifest.findings import quoted, step
 from reconciler.adapters.manifest.hosts import hosts_of
 from reconciler.adapters.manifest.tree import BROKEN, Node
 from reconciler.core.desired import Artifact, SignatureRule
+from reconciler.core.records import dataclass
 from reconciler.core.reference import scheme_of
 from reconciler.core.vouching import is_inline
 from reconciler.core.words import SignatureKind

@@ -9,9 +9,9 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from reconciler.adapters.signatures.signed import SignedFile, bad, unknown
+from reconciler.core.records import dataclass
 
 MAX_BYTES = 16 << 10
 _UNTRUSTED, _TRUSTED = b"untrusted comment:", b"trusted comment: "

@@ -3,10 +3,10 @@
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.core.errors import Failure, permanent, transient
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 PIECE_BYTES = 1 << 20

@@ -8,13 +8,14 @@ AZURE_STORAGE_ENDPOINT names another server. Public containers need the account 
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.adapters.sources.answers import bad_answer, etag_of, length_of, sort_status, xml_of
 from reconciler.adapters.sources.objects import MAX_PAGES, ObjectFacts, split_endpoint
 from reconciler.adapters.sources.signing import SAS_VERSION, encode_key, encode_query, sign_azure
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.ports import HttpAnswer, SourceContext
+from reconciler.core.records import dataclass
 
 Headers = tuple[tuple[str, str], ...]
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")

@@ -7,7 +7,6 @@ nothing. Key files of service accounts are not read: that needs RSA, which the s
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +15,7 @@ from reconciler.adapters.sources.objects import MAX_PAGES, ObjectFacts, split_en
 from reconciler.adapters.sources.signing import encode_query
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.ports import HttpAnswer, SourceContext
+from reconciler.core.records import dataclass
 
 Headers = tuple[tuple[str, str], ...]
 _TOKENS = ("GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_AUTH_ACCESS_TOKEN")

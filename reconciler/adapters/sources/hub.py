@@ -9,7 +9,7 @@ brings the shards it lists, and one it lists that is not there fails the model r
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -27,6 +27,7 @@ from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_collisions, check_path
 from reconciler.core.observed import Resolution
 from reconciler.core.ports import Location, SourceContext
+from reconciler.core.records import dataclass
 from reconciler.core.roles import assign_roles, role_by_name
 from reconciler.core.words import Role
 

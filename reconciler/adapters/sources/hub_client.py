@@ -7,7 +7,6 @@ it; it is bound to the endpoint's origin, and so is every page that ``Link`` nam
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -16,6 +15,7 @@ from reconciler.adapters.sources.answers import bad_answer, json_of, sort_status
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.names import check_digest, check_path
 from reconciler.core.ports import HttpAnswer, SourceContext
+from reconciler.core.records import dataclass
 from reconciler.core.units import is_byte_count
 from reconciler.core.words import Digest
 

@@ -11,11 +11,11 @@ Names are checked like any stranger's. A layer that is packed keeps its packing 
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.core.errors import permanent
 from reconciler.core.names import check_collisions, check_digest, check_path
+from reconciler.core.records import dataclass
 from reconciler.core.roles import assign_roles
 from reconciler.core.units import is_byte_count
 from reconciler.core.words import Digest, Role

@@ -1,10 +1,10 @@
 """What a bucket tells of one object; the value that all clouds' dialects speak in."""
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from reconciler.core.errors import Failure, permanent
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 MAX_OBJECTS = 100_000

@@ -10,7 +10,6 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -18,6 +17,7 @@ from reconciler.adapters.sources.answers import bad_answer, json_of, sort_status
 from reconciler.core.digests import digest_bytes
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.ports import HttpAnswer, SourceContext
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 Headers = tuple[tuple[str, str], ...]

@@ -6,7 +6,7 @@ A tag is resolved to a manifest digest, the revision; an index is entered by thi
 
 import platform
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from reconciler.adapters.sources.layers import read_layers
@@ -17,6 +17,7 @@ from reconciler.core.errors import Failure, permanent
 from reconciler.core.names import check_digest
 from reconciler.core.observed import Resolution
 from reconciler.core.ports import Location, SourceContext
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 _REFERENCE = re.compile(

@@ -8,7 +8,7 @@ is signed. A bucket that lives in another region says so once and is asked there
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.adapters.sources.answers import (
     bad_answer,
@@ -22,6 +22,7 @@ from reconciler.adapters.sources.objects import MAX_PAGES, ObjectFacts, is_addre
 from reconciler.adapters.sources.signing import AwsKeys, encode_key, encode_query, sign_aws
 from reconciler.core.errors import Failure, permanent
 from reconciler.core.ports import HttpAnswer, SourceContext
+from reconciler.core.records import dataclass
 from reconciler.core.words import Digest
 
 Headers = tuple[tuple[str, str], ...]

@@ -9,9 +9,11 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
+
+from reconciler.core.records import dataclass
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 SAS_VERSION = "2020-12-06"

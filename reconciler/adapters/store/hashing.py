@@ -21,11 +21,11 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from reconciler.adapters.store.folders import failing, file_stat
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.ports import CancelToken
+from reconciler.core.records import dataclass
 from reconciler.core.stored import FileStat
 from reconciler.core.words import Digest
 

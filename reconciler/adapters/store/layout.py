@@ -18,10 +18,10 @@ All the temporary names are made under the owner's lock, and are swept (:mod:`.s
 import hashlib
 import os
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.core.names import check_digest
+from reconciler.core.records import dataclass
 from reconciler.core.stored import FileStat
 from reconciler.core.words import Digest
 
