@@ -6,7 +6,7 @@ A dry run ends here.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.adapters.ledger import Ledger
 from reconciler.core.actions import ActionKind, Plan, Request
@@ -15,6 +15,7 @@ from reconciler.core.errors import FailureKind
 from reconciler.core.lock import is_settled
 from reconciler.core.observed import ObservedState, Override
 from reconciler.core.plan import plan as decide
+from reconciler.core.records import dataclass
 from reconciler.core.roster import OTHERS_ONLY
 from reconciler.core.stored import LocalCopy
 from reconciler.core.words import Digest
@@ -61,10 +62,9 @@ def plan_pass(
     plan = decide(desired, sight.observed, request)
     answers = Answers(resolutions=sight.observed.resolutions)
     for _ in range(MAX_QUESTIONS):
-        more = _ask(world, desired, sight, plan, answers, asker)
-        if more == answers:
+        before, answers = answers, _ask(world, desired, sight, plan, answers, asker)
+        if answers.facts == before.facts:
             break
-        answers = more
         desired = with_published(cache, declared, answers.resolutions)
         sight = _with_answers(sight, desired, answers)
         plan = decide(desired, sight.observed, request)
@@ -204,13 +204,13 @@ def _is_meant(request: Request, name: str) -> bool:
 
 def _look_for_copies(world: World, sight: Sight, models: dict[str, DesiredModel], answers: Answers) -> Answers:
     """Look once in other tools' caches for each digest that is missing; resolving may have told new ones."""
-    here = {blob.digest for blob in sight.observed.store.blobs}
+    known = {blob.digest for blob in sight.observed.store.blobs} | answers.looked_for
     told = {(fact.model, fact.spec_digest): fact.files for fact in answers.resolutions if not fact.reason}
     wanted: dict[Digest, int | None] = {
         artifact.digest: artifact.size_bytes
         for model in models.values()
         for artifact in told.get((model.name, model.spec_digest)) or target_artifacts(model, files_told(sight.facts))
-        if artifact.digest is not None and artifact.digest not in here | answers.looked_for
+        if artifact.digest is not None and artifact.digest not in known
     }
     if not wanted:
         return answers

@@ -28,9 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             _settle_process(arguments)
         from reconciler.cli.run import run  # noqa: PLC0415
 
-        return run(arguments)
+        code = run(arguments)
     except KeyboardInterrupt:
         return 130
+    if argv is None:
+        _leave(code)
+    return code
 
 
 def _settle_process(arguments: Sequence[str]) -> None:
@@ -45,6 +48,21 @@ def _settle_process(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     if verb_of(arguments) == "watch":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _leave(code: int) -> None:
+    """End the process, where nothing is left to be told: to take the heap apart takes as long as many a verb.
+
+    What still runs is of no use to anybody, and every step of the store survives being left.
+    """
+    import os  # noqa: PLC0415
+
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # the interpreter tells of it
+    os._exit(code)
 
 
 def verb_of(arguments: Sequence[str]) -> str:
