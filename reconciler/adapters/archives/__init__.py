@@ -33,6 +33,7 @@ from reconciler.core.ports import Extractor
 __all__ = ["BUILTIN", "MODEL_ENDINGS", "is_archive_name", "recognise"]
 
 BUILTIN: tuple[Extractor, ...] = (ZipExtractor(), TarExtractor(), SingleExtractor())
+_OURS = frozenset(map(id, BUILTIN))
 
 _ARCHIVE_ENDINGS = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".gz",
@@ -61,10 +62,13 @@ def recognise(
         is_forced: ``extract: true``: content alone decides.
         extractors: newest registration first; a registered one is asked before ours and is not bound by the table.
     """
+    may_unpack = is_forced or _may_unpack(name)
     for extractor in extractors:
-        if not any(extractor is ours for ours in BUILTIN):
+        if id(extractor) not in _OURS:
             if extractor.recognises(path, name):
                 return extractor
+            continue
+        if not may_unpack:
             continue
         if is_forced:
             found = extractor.recognises(path, name) or (isinstance(extractor, SingleExtractor) and compression(path))
@@ -75,10 +79,14 @@ def recognise(
     return None
 
 
+def _may_unpack(name: str) -> bool:
+    return is_archive_name(name) or not name.lower().endswith(MODEL_ENDINGS)
+
+
 def _is_wanted(path: str, name: str, extractor: Extractor) -> bool:
     if is_archive_name(name):
         return extractor.recognises(path, name)
-    if name.lower().endswith(MODEL_ENDINGS) or not extractor.recognises(path, name):
+    if not extractor.recognises(path, name):
         return False
     return not (isinstance(extractor, ZipExtractor) and _is_model_zip(path))
 

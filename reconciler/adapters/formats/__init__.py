@@ -48,7 +48,7 @@ from reconciler.adapters.formats import (
     tokenizer,
     unsafe,
 )
-from reconciler.adapters.formats.reader import HeaderReader
+from reconciler.adapters.formats.reader import HEAD_BYTES, HeaderReader
 from reconciler.adapters.formats.window import Budget, Window
 from reconciler.core.errors import Failure, permanent, refused, transient
 from reconciler.core.ports import FormatReader, FormatReport
@@ -158,6 +158,8 @@ def check(
     content = content if len(pairs) == 1 else None
     reports = {path: inspect(place, readers, content) for path, place in pairs}
     must_be_whole = len(pairs) > 1 if is_whole is None else is_whole
+    if len(pairs) == 1 and declared == "auto" and folder.stands_alone(pairs[0][0], reports[pairs[0][0]]):
+        return reports[pairs[0][0]]
     asked = folder.references(pairs, reports)
     whole = folder.combine(pairs, reports, asked, is_whole=must_be_whole)
     if len(pairs) == 1:  # a lone tokenizer is a tokenizer, not a folder
@@ -229,12 +231,16 @@ def _look_into(path: str, size: int, readers: Sequence[FormatReader]) -> FormatR
 def _look(path: str, window: Window, readers: Sequence[FormatReader]) -> FormatReport:
     """What the first reader says; they share one budget, so that a file cannot spend it once for each."""
     report: FormatReport | None = None
+    head = window.peek(0, HEAD_BYTES)
     for reader in readers:
-        report = reader.look(window) if isinstance(reader, HeaderReader) else reader.read(path, window.size)
+        if not isinstance(reader, HeaderReader):
+            report = reader.read(path, window.size)
+        elif not reader.marks or head[reader.mark_at : reader.mark_at + 1] in reader.marks:
+            report = reader.look(window)
         if report is not None:
             break
     report = report or FormatReport("unknown")
-    if not report.is_unsafe and (danger := unsafe.danger(replace(window, budget=Budget()))):
+    if not report.is_unsafe and (danger := unsafe.danger(window.part(0, window.size, Budget()))):
         unseen = (("warning", danger),) if danger.startswith(unsafe.UNSEEN) else ()
         report = replace(report, is_unsafe=True, warnings=(*report.warnings, *unseen))
     return report

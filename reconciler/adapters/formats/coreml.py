@@ -54,4 +54,4 @@ def _authors(window: Window, offset: int, size: int, facts: Facts) -> None:
             facts[words[field.number]] = field.text(window, 200)
 
 
-READER = HeaderReader("coreml", _claims, _describe)
+READER = HeaderReader("coreml", _claims, _describe, marks=b"\x08")

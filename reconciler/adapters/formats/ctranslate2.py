@@ -68,4 +68,4 @@ def _variable(cursor: Cursor, weights: dict[str, int]) -> None:
     cursor.skip(size)
 
 
-READER = HeaderReader("ctranslate2", _claims, _describe)
+READER = HeaderReader("ctranslate2", _claims, _describe, marks=bytes(range(2, 33)))

@@ -29,4 +29,4 @@ def _describe(window: Window) -> FormatReport:
     )
 
 
-READER = HeaderReader("executorch", _claims, _describe)
+READER = HeaderReader("executorch", _claims, _describe, marks=b"E", mark_at=4)

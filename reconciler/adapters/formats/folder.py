@@ -13,13 +13,13 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.adapters.formats import peft
 from reconciler.adapters.formats.reader import Fact
 from reconciler.adapters.formats.window import Lie
 from reconciler.core.ports import FormatReport
+from reconciler.core.records import dataclass
 
 Files = Sequence[tuple[str, str]]
 
@@ -34,6 +34,8 @@ _WEIGHTS = (
     "gguf", "safetensors", "onnx", "ort", "tflite", "executorch", "coreml", "openvino", "ctranslate2", "ggml", "npz",
     "npy", "h5", "pytorch", "pickle",
 )  # fmt: skip
+_INDEXES = (".safetensors.index.json", ".bin.index.json")
+_READ = frozenset({"config.json", "Manifest.json", "coremldata.bin", "README.md", peft.CONFIG})
 _NO_WEIGHTS = frozenset({"unknown", "folder", "tokenizer"})
 _LICENSE = re.compile(r"license:[ \t]*[\"']?([\w.+-]{1,80})")
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions")
@@ -83,6 +85,12 @@ def _adapter(files: Files, primary: str, alike: int) -> dict[str, Fact]:
     return peft.read_config(config[1]) if config and is_one else {}
 
 
+def stands_alone(path: str, report: FormatReport) -> bool:
+    """Whether one file, looked at by itself, tells no more than ``report``: it is unknown, and none that is read."""
+    is_read = posixpath.basename(path) in _READ or path.endswith(_INDEXES)
+    return not is_read and report == FormatReport("unknown")
+
+
 def missing(files: Files, asked: References) -> list[str]:
     """Paths that the model's own files name and that are not among them."""
     here = {path for path, _ in files}
@@ -103,7 +111,7 @@ def references(files: Files, reports: Mapping[str, FormatReport]) -> References:
     errors: list[str] = []
     for path, place in files:
         folder = posixpath.dirname(path)
-        if path.endswith((".safetensors.index.json", ".bin.index.json")):
+        if path.endswith(_INDEXES):
             try:
                 named += [(path, posixpath.join(folder, shard)) for shard in _shards(place)]
             except Lie as lie:

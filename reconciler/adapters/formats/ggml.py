@@ -42,4 +42,4 @@ def _describe(window: Window) -> FormatReport:
     return report("ggml", {"container": container})
 
 
-READER = HeaderReader("ggml", _claims, _describe)
+READER = HeaderReader("ggml", _claims, _describe, marks=b"lfta")

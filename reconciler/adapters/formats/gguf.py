@@ -277,4 +277,4 @@ def _adapter(keys: dict[str, Fact | None], tensors: _Tensors) -> Facts:
     return facts
 
 
-READER = HeaderReader("gguf", _claims, _describe)
+READER = HeaderReader("gguf", _claims, _describe, marks=b"G")

@@ -16,4 +16,4 @@ def _describe(window: Window) -> FormatReport:
     return report("h5", {"version": version})
 
 
-READER = HeaderReader("h5", _claims, _describe)
+READER = HeaderReader("h5", _claims, _describe, marks=b"\x89")

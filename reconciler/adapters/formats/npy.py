@@ -70,5 +70,5 @@ def _describe_npz(window: Window) -> FormatReport:
     return report("npz", {"arrays": len(zips.sound(window))})
 
 
-READER = HeaderReader("npy", _claims, _describe)
-ARCHIVE_READER = HeaderReader("npz", _claims_npz, _describe_npz)
+READER = HeaderReader("npy", _claims, _describe, marks=b"\x93")
+ARCHIVE_READER = HeaderReader("npz", _claims_npz, _describe_npz, marks=b"P")

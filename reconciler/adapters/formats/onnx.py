@@ -219,4 +219,4 @@ def _external(window: Window, span: Field, external: set[str]) -> None:
         external.add(location)
 
 
-READER = HeaderReader("onnx", _claims, _describe)
+READER = HeaderReader("onnx", _claims, _describe, marks=b"\x08\x12\x3a\x42")

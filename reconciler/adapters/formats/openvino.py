@@ -24,4 +24,4 @@ def _describe(window: Window) -> FormatReport:
     return report("openvino", {"name": found.get("name", ""), "version": int(found["version"])})
 
 
-READER = HeaderReader("openvino", _claims, _describe)
+READER = HeaderReader("openvino", _claims, _describe, marks=b"< \t\n\r\f\v")

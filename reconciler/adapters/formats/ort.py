@@ -23,4 +23,4 @@ def _describe(window: Window) -> FormatReport:
     return report("ort", facts)
 
 
-READER = HeaderReader("ort", _claims, _describe)
+READER = HeaderReader("ort", _claims, _describe, marks=b"O", mark_at=4)

@@ -1,8 +1,7 @@
 """Is this a pickle? Answered by walking opcodes, never by loading one.
 
 A pickle is a program for a stack machine: whoever loads it runs it. The walk below knows each opcode's argument and
-its effect on the depth of the stack (the standard library's ``pickletools`` table), so that chance bytes fall out
-after a few opcodes. The verdict:
+its effect on the depth of the stack, so that chance bytes fall out after a few opcodes. The verdict:
 
 - protocol 2 and later start with PROTO: a pickle where STOP is reached, where an opcode that imports or calls is
   reached (the unpickler runs what comes before a broken end), or where the budget ends first;
@@ -17,6 +16,7 @@ Text, weights and other formats fall out at once; ``tests/adapters/formats`` mea
 import functools
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from reconciler.adapters.formats.window import Lie, Window
 
@@ -30,8 +30,7 @@ _IMPORTS = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
 _CALLS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Opcode:
+class Opcode(NamedTuple):
     """``width``: bytes of the argument, or -1 a line, -3 two lines, -10-n a length of n bytes and so many more."""
 
     name: str
@@ -41,26 +40,32 @@ class _Opcode:
     to_mark: bool
 
 
-@functools.cache
-def _opcodes() -> dict[int, _Opcode]:
-    import pickletools  # noqa: PLC0415 -- late: most verbs never look at a file's content
+# Every opcode up to protocol 5: its code (* for one that takes all above the mark), name, width, pops, pushes. As
+# ``pickletools`` has it, which a test compares; to import that takes longer than to look into a hundred files.
+_TABLE = """
+    28 MARK 0 0 1, 29 EMPTY_TUPLE 0 0 1, 2e STOP 0 1 0, 30 POP 0 1 0, 31* POP_MARK 0 0 0, 32 DUP 0 1 2,
+    42 BINBYTES -14 0 1, 43 SHORT_BINBYTES -11 0 1, 46 FLOAT -1 0 1, 47 BINFLOAT 8 0 1, 49 INT -1 0 1,
+    4a BININT 4 0 1, 4b BININT1 1 0 1, 4c LONG -1 0 1, 4d BININT2 2 0 1, 4e NONE 0 0 1, 50 PERSID -1 0 1,
+    51 BINPERSID 0 1 1, 52 REDUCE 0 2 1, 53 STRING -1 0 1, 54 BINSTRING -14 0 1, 55 SHORT_BINSTRING -11 0 1,
+    56 UNICODE -1 0 1, 58 BINUNICODE -14 0 1, 5d EMPTY_LIST 0 0 1, 61 APPEND 0 2 1, 62 BUILD 0 2 1, 63 GLOBAL -3 0 1,
+    64* DICT 0 0 1, 65* APPENDS 0 1 1, 67 GET -1 0 1, 68 BINGET 1 0 1, 69* INST -3 0 1, 6a LONG_BINGET 4 0 1,
+    6c* LIST 0 0 1, 6f* OBJ 0 0 1, 70 PUT -1 0 0, 71 BINPUT 1 0 0, 72 LONG_BINPUT 4 0 0, 73 SETITEM 0 3 1,
+    74* TUPLE 0 0 1, 75* SETITEMS 0 1 1, 7d EMPTY_DICT 0 0 1, 80 PROTO 1 0 0, 81 NEWOBJ 0 2 1, 82 EXT1 1 0 1,
+    83 EXT2 2 0 1, 84 EXT4 4 0 1, 85 TUPLE1 0 1 1, 86 TUPLE2 0 2 1, 87 TUPLE3 0 3 1, 88 NEWTRUE 0 0 1,
+    89 NEWFALSE 0 0 1, 8a LONG1 -11 0 1, 8b LONG4 -14 0 1, 8c SHORT_BINUNICODE -11 0 1, 8d BINUNICODE8 -18 0 1,
+    8e BINBYTES8 -18 0 1, 8f EMPTY_SET 0 0 1, 90* ADDITEMS 0 1 1, 91* FROZENSET 0 0 1, 92 NEWOBJ_EX 0 3 1,
+    93 STACK_GLOBAL 0 2 1, 94 MEMOIZE 0 1 1, 95 FRAME 8 0 0, 96 BYTEARRAY8 -18 0 1, 97 NEXT_BUFFER 0 0 1,
+    98 READONLY_BUFFER 0 1 1
+"""
 
-    lengths = {
-        pickletools.TAKEN_FROM_ARGUMENT1: 1,
-        pickletools.TAKEN_FROM_ARGUMENT4: 4,
-        pickletools.TAKEN_FROM_ARGUMENT4U: 4,
-        pickletools.TAKEN_FROM_ARGUMENT8U: 8,
-    }
+
+@functools.cache
+def opcodes() -> dict[int, Opcode]:
+    """Every opcode by its code."""
     table = {}
-    for entry in pickletools.opcodes:
-        size = entry.arg.n if entry.arg else 0
-        width = -10 - lengths[size] if size in lengths else size
-        if entry.name in {"GLOBAL", "INST"}:
-            width = -3
-        before = entry.stack_before
-        to_mark = pickletools.markobject in before
-        pops = before.index(pickletools.markobject) if to_mark else len(before)
-        table[ord(entry.code)] = _Opcode(entry.name, width, pops, len(entry.stack_after), to_mark)
+    for entry in _TABLE.split(","):
+        code, name, width, pops, pushes = entry.split()
+        table[int(code[:2], 16)] = Opcode(name, int(width), int(pops), int(pushes), code.endswith("*"))
     return table
 
 
@@ -82,7 +87,7 @@ def holds_pickle(window: Window) -> bool:
     walk = Walk(end="stop")
     while walk.end == "stop":
         head = window.peek(walk.offset, 2)
-        if len(head) < 2 or head[0] not in _opcodes():
+        if len(head) < 2 or head[0] not in opcodes():
             return False
         walk = _walk(window, walk.offset)
         if _is_pickle(window, head, walk):
@@ -100,7 +105,7 @@ def _is_pickle(window: Window, head: bytes, walk: Walk) -> bool:
 
 
 def _walk(window: Window, offset: int) -> Walk:
-    table, walk = _opcodes(), Walk(offset=offset)
+    table, walk = opcodes(), Walk(offset=offset)
     while walk.opcodes < MAX_OPCODES:
         window.budget.step()
         chunk = window.peek(walk.offset, 1)
@@ -124,7 +129,7 @@ def _walk(window: Window, offset: int) -> Walk:
     return walk
 
 
-def _argument(window: Window, offset: int, opcode: _Opcode) -> int:
+def _argument(window: Window, offset: int, opcode: Opcode) -> int:
     """How many bytes the argument takes; -1 where it is none. Raises Lie where the file is too short for it."""
     width = opcode.width
     if width >= 0:
@@ -157,7 +162,7 @@ def _line(window: Window, offset: int) -> tuple[bytes, int]:
     raise Lie("short")
 
 
-def _apply(walk: Walk, opcode: _Opcode) -> bool:
+def _apply(walk: Walk, opcode: Opcode) -> bool:
     """Change the depth as the opcode would; False where the stack machine would fail."""
     if opcode.name == "MARK":
         walk.marks.append(walk.depth)

@@ -16,6 +16,8 @@ from reconciler.core.ports import FormatReport
 Fact = str | int | float | bool
 Facts = dict[str, Fact]
 
+HEAD_BYTES = 16
+
 _BROKEN = (Lie, ValueError, ArithmeticError, RecursionError, LookupError, struct.error)
 
 
@@ -27,11 +29,17 @@ def report(name: str, facts: Facts, *, warnings: tuple[tuple[str, str], ...] = (
 
 @dataclass(slots=True)
 class HeaderReader:
-    """A :class:`reconciler.core.ports.FormatReader` made of two functions over a window."""
+    """A :class:`reconciler.core.ports.FormatReader` made of two functions over a window.
+
+    ``marks`` are the bytes that may stand at ``mark_at`` (below :data:`HEAD_BYTES`) where the content is of this
+    format, any where there are none: most readers are not asked about most files.
+    """
 
     name: str
     claims: Callable[[Window], bool]
     describe: Callable[[Window], FormatReport]
+    marks: bytes = b""
+    mark_at: int = 0
 
     def look(self, window: Window) -> FormatReport | None:
         """The report, or None where the content is something else."""

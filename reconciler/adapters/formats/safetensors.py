@@ -146,4 +146,4 @@ def _entry(name: str, entry: Any) -> tuple[str, int, int, int]:
     return dtype, count, start, end
 
 
-READER = HeaderReader("safetensors", _claims, _describe)
+READER = HeaderReader("safetensors", _claims, _describe, marks=b"{ \n\r\t", mark_at=8)

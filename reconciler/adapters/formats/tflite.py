@@ -19,4 +19,4 @@ def _describe(window: Window) -> FormatReport:
     return report("tflite", {"version": version, "operators": operators, "name": name, "description": model.text(3)})
 
 
-READER = HeaderReader("tflite", _claims, _describe)
+READER = HeaderReader("tflite", _claims, _describe, marks=b"T", mark_at=4)

@@ -46,4 +46,4 @@ def _describe(window: Window) -> FormatReport:
     return report("tokenizer", {"type": kind[1].decode() if kind else ""}, warnings=warnings)
 
 
-READER = HeaderReader("tokenizer", _claims, _describe)
+READER = HeaderReader("tokenizer", _claims, _describe, marks=b"{ \t\n\r\f\v")

@@ -75,11 +75,11 @@ class Window:
         """Over bytes that are somebody else's; only what is looked at is copied."""
         return cls(lambda offset, count: bytes(data[offset : offset + count]), len(data))
 
-    def part(self, offset: int, size: int) -> "Window":
-        """A span of this one, paid from the same budget; raises Lie where it does not lie inside."""
+    def part(self, offset: int, size: int, budget: Budget | None = None) -> "Window":
+        """A span of this one, paid from the same budget or another; raises Lie where it does not lie inside."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise Lie(f"a part at {offset} of {size} bytes lies outside the file's {self.size} bytes")
-        return Window(self.fetch, size, self.budget, self.start + offset)
+        return Window(self.fetch, size, budget or self.budget, self.start + offset)
 
     def peek(self, offset: int, count: int) -> bytes:
         """Up to ``count`` bytes at ``offset``; fewer at the end."""

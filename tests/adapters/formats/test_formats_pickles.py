@@ -21,7 +21,7 @@ import pytest
 import zstandard
 from safetensors.numpy import save_file
 
-from reconciler.adapters.formats import check, inspect
+from reconciler.adapters.formats import check, inspect, pickles
 from reconciler.adapters.formats.unsafe import holds_pickle
 from reconciler.adapters.formats.window import Window
 from reconciler.core.errors import Failure, FailureKind
@@ -46,6 +46,22 @@ def test_a_pickle_of_any_protocol_is_found(protocol, number):
     data = pickle.dumps(OBJECTS[number], protocol)
     assert is_pickle(data)
     assert is_pickle(pickletools.optimize(data))
+
+
+def test_the_table_of_opcodes_is_the_standard_librarys():
+    lengths = {
+        pickletools.TAKEN_FROM_ARGUMENT1: -11,
+        pickletools.TAKEN_FROM_ARGUMENT4: -14,
+        pickletools.TAKEN_FROM_ARGUMENT4U: -14,
+        pickletools.TAKEN_FROM_ARGUMENT8U: -18,
+    }
+    for entry in pickletools.opcodes:
+        ours, size = pickles.opcodes()[ord(entry.code)], entry.arg.n if entry.arg else 0
+        to_mark = pickletools.markobject in entry.stack_before
+        pops = entry.stack_before.index(pickletools.markobject) if to_mark else len(entry.stack_before)
+        width = -3 if entry.name in {"GLOBAL", "INST"} else lengths.get(size, size)
+        assert ours == (entry.name, width, pops, len(entry.stack_after), to_mark)
+    assert len(pickles.opcodes()) == len(pickletools.opcodes)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
