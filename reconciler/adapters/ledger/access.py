@@ -31,8 +31,11 @@ class Access(Protocol):
         """What ``query`` answers, of one moment."""
         ...
 
-    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
-        """All that is written within is there together or not at all; one inside another joins it."""
+    def transaction(self, *, is_whole: bool = False) -> AbstractContextManager[sqlite3.Connection]:
+        """All that is written within is there together or not at all; one inside another joins it.
+
+        Where the outermost ``is_whole``, nobody inside catches a failure of those further in: none is undone alone.
+        """
         ...
 
     def note(self, noun: str, operation: str, key: str, step: tuple[Lifecycle, Lifecycle] | None = None) -> None:

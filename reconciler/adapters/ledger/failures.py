@@ -1,6 +1,7 @@
 """Failures: what went wrong last, per model and step, and when it may be tried again: back-off is state."""
 
 import sqlite3
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from reconciler.adapters.ledger.access import Access
@@ -53,7 +54,17 @@ class Failures:
                 "SELECT model, step FROM failures WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR step = ?2)",
                 (model, step),
             ).fetchall()
-            connection.executemany("DELETE FROM failures WHERE model = ? AND step = ?", rows)
-            for name, _ in rows:
-                self._access.note("failure", "deleted", name)
+            self._delete(connection, rows)
         return len(rows)
+
+    def settle(self, model: str, steps: Collection[str]) -> None:
+        """Forget the failures of one model at these steps."""
+        with self._access.transaction() as connection:
+            rows = connection.execute("SELECT model, step FROM failures WHERE model = ?", (model,)).fetchall()
+            self._delete(connection, [row for row in rows if row[1] in steps])
+
+    def _delete(self, connection: sqlite3.Connection, rows: Sequence[tuple[str, str]]) -> None:
+        if rows:
+            connection.executemany("DELETE FROM failures WHERE model = ? AND step = ?", rows)
+        for name, _ in rows:
+            self._access.note("failure", "deleted", name)

@@ -1,7 +1,7 @@
 """Lives: each model's lifecycle and its last hundred steps. The table of ``core.lifecycle`` is the law here too."""
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from reconciler.adapters.ledger.access import Access
 from reconciler.adapters.ledger.catalogue import ensure_model
@@ -30,7 +30,7 @@ class Lives:
             Failure: permanent ``illegal_transition``.
         """
         with self._access.transaction() as connection:
-            return self._step(connection, model, transition(self.state(model), to))
+            return self._walk(connection, model, [transition(self.state(model), to)])[0]
 
     def reach(self, model: str, to: Lifecycle) -> tuple[Step, ...]:
         """All steps of the shortest legal way, now; none where the model is there already.
@@ -39,7 +39,7 @@ class Lives:
             Failure: permanent ``illegal_transition`` where no way leads there.
         """
         with self._access.transaction() as connection:
-            return tuple(self._step(connection, model, step) for step in path(self.state(model), to))
+            return self._walk(connection, model, path(self.state(model), to))
 
     def follow(self, model: str, to: Lifecycle) -> tuple[Step, ...]:
         """As :meth:`reach`, where nothing else need have happened on the way; otherwise the model stays as it is.
@@ -52,7 +52,7 @@ class Lives:
                 way = path(self.state(model), to, avoiding=_EVENTFUL)
             except Failure:
                 return ()
-            return tuple(self._step(connection, model, step) for step in way)
+            return self._walk(connection, model, way)
 
     def recover(self, loaded: Collection[str] = ()) -> dict[str, tuple[Lifecycle, Lifecycle]]:
         """Put every model that a crash caught in progress back to its last durable state; what changed, (from, to).
@@ -68,7 +68,7 @@ class Lives:
                 if name in loaded and state in IN_RUNTIME:
                     durable = Lifecycle.READY if state is Lifecycle.EXECUTING else state
                 if durable is not state:
-                    self._step(connection, name, durable)
+                    self._walk(connection, name, [durable])
                     changed[name] = (state, durable)
         return changed
 
@@ -86,26 +86,32 @@ class Lives:
 
         return self._access.read(query)
 
-    def _step(self, connection: sqlite3.Connection, model: str, to: Lifecycle) -> Step:
-        now = self._access.now()
-        ensure_model(connection, model, now)
+    def _walk(self, connection: sqlite3.Connection, model: str, way: Sequence[Lifecycle]) -> tuple[Step, ...]:
+        """Go through these states now, one after the other; each is a step of its own."""
+        if not way:
+            return ()
+        ensure_model(connection, model, self._access.now())
         state, since = _standing(connection, model)
-        step = Step(state, to, now, max(now - since, 0.0))
+        steps = []
+        for to in way:
+            now = self._access.now()
+            steps.append(Step(state, to, now, max(now - since, 0.0)))
+            self._access.note("lifecycle", "saved", model, (state, to))
+            state, since = to, now
         connection.execute(
             "UPDATE models SET lifecycle = ?, lifecycle_since = ?, changed_at = ? WHERE name = ?",
-            (to.value, now, now, model),
+            (state.value, since, since, model),
         )
-        connection.execute(
+        connection.executemany(
             "INSERT INTO steps (model, source, target, at, lasted_s) VALUES (?, ?, ?, ?, ?)",
-            (model, state.value, to.value, now, step.lasted_s),
+            [(model, step.source.value, step.target.value, step.at, step.lasted_s) for step in steps],
         )
         connection.execute(
             "DELETE FROM steps WHERE model = ?1 AND id <= "
             "(SELECT id FROM steps WHERE model = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             (model, HISTORY_LENGTH),
         )
-        self._access.note("lifecycle", "saved", model, (state, to))
-        return step
+        return tuple(steps)
 
 
 def _standing(connection: sqlite3.Connection, model: str) -> tuple[Lifecycle, float]:

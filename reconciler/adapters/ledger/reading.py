@@ -71,7 +71,7 @@ class Reader:
                         return answer
         raise refused("ledger_busy", f"{self.path} changes all the time while it is read", hint="try again")
 
-    def transaction(self) -> NoReturn:
+    def transaction(self, *, is_whole: bool = False) -> NoReturn:  # noqa: ARG002 -- as the writer's
         """Never: this one reads.
 
         Raises:

@@ -76,7 +76,7 @@ class Recording:
 
     def record_installed(self, installed: Installed) -> None:
         """A model was placed: revision, files, proofs, catalogue row, lifecycle, event, and its failures are over."""
-        with self.transaction():
+        with self._access.transaction(is_whole=True):
             self._record_catalogue(installed)
             self.revisions.install(
                 RevisionRow(
@@ -93,8 +93,7 @@ class Recording:
             )
             self.proofs.save(installed.proofs)
             self.brought.settle(installed.model)
-            for step in _SETTLED_BY_INSTALLING:
-                self.failures.clear(installed.model, step=step)
+            self.failures.settle(installed.model, _SETTLED_BY_INSTALLING)
             self._end(installed.model, Lifecycle.VALIDATED, installed.action_id)
             self._tell("installed", installed.message, installed.model)
 

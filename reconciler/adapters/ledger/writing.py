@@ -38,6 +38,7 @@ class Writer:
         self.loss = Loss.CORRUPT if self.set_aside else Loss.NONE
         self._lock = threading.RLock()
         self._depth = 0
+        self._is_whole = False
         self._pending: list[Change] = []
         self._watchers: dict[object, Watcher] = {}
         self._process = os.getpid()
@@ -64,8 +65,8 @@ class Writer:
                 self._give_up(error)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is written within is there together or not at all.
+    def transaction(self, *, is_whole: bool = False) -> Iterator[sqlite3.Connection]:
+        """All that is written within is there together or not at all; see :class:`.access.Access`.
 
         Raises:
             Failure: ``disk_full``, ``ledger_busy``, ``ledger_io_error`` (transient); ``ledger_corrupt`` (permanent).
@@ -73,15 +74,20 @@ class Writer:
         with self._lock:
             self._check_usable()
             is_outermost = self._depth == 0
+            if not is_outermost and self._is_whole:
+                yield self._connection
+                return
             begin, commit, undo = _WORDS[is_outermost]
             mark = len(self._pending)
             try:
                 self._connection.execute(begin)
                 self._depth += 1
+                self._is_whole = is_whole and is_outermost
                 try:
                     yield self._connection
                 finally:
                     self._depth -= 1
+                    self._is_whole = False
                 self._connection.execute(commit)
             except BaseException as error:
                 del self._pending[mark:]
