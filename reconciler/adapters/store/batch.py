@@ -17,6 +17,7 @@ from reconciler.adapters.store.folders import (
     failing,
     file_stat,
     open_below,
+    open_child,
     open_root,
     split,
     sync,
@@ -26,6 +27,8 @@ from reconciler.adapters.store.syscalls import rename_noreplace
 from reconciler.core.errors import refused, transient
 from reconciler.core.stored import FileStat
 from reconciler.core.words import Digest
+
+_MOST_KEPT = 8  # open folders of one batch; as many batches as models may be under way
 
 Finished = tuple[str, Digest, int]  # path below the root (or absolute), digest, size in bytes
 
@@ -46,7 +49,9 @@ def open_batch(root: str) -> Iterator["Batch"]:
             root_fd = stack.enter_context(open_root(root))
             partial_fd = stack.enter_context(open_below(root_fd, (PARTIAL,), create=True))
             blobs_fd = stack.enter_context(open_below(root_fd, BLOBS, create=True))
-        yield Batch(root, root_fd, partial_fd, blobs_fd)
+        batch = Batch(root, root_fd, partial_fd, blobs_fd)
+        stack.callback(batch.close)
+        yield batch
 
 
 class Batch:
@@ -58,6 +63,7 @@ class Batch:
         self._partial_fd = partial_fd
         self._blobs_fd = blobs_fd
         self._touched: set[str] = set()
+        self._kept: dict[str, int] = {}  # open folders, from the first file that comes into one until it is synced
 
     def commit(self, path: str, digest: Digest, size_bytes: int) -> FileStat:
         """Make a finished file (below the root) a blob. Its name is durable after :meth:`sync`.
@@ -70,8 +76,7 @@ class Batch:
         (*_, shard), blob_name = blob_parts(digest)
         with failing(f"cannot commit to the store {self._root}"), self._folder_of(folders) as source_fd:
             _seal(source_fd, name, size_bytes, path)
-            with open_below(self._blobs_fd, (shard,), create=True, durable=False) as target_fd:
-                self._touched.add(shard)
+            with self._shard(shard) as target_fd:
                 try:
                     rename_noreplace(name, blob_name, source_fd=source_fd, target_fd=target_fd)
                 except FileExistsError:
@@ -87,10 +92,32 @@ class Batch:
             return
         with failing(f"cannot sync the store {self._root}"):
             for shard in sorted(self._touched):
-                with open_below(self._blobs_fd, (shard,)) as folder_fd:
+                with self._shard(shard) as folder_fd:
                     sync(folder_fd, f"{'/'.join(BLOBS)}/{shard}")
             sync(self._blobs_fd, "/".join(BLOBS))
         self._touched.clear()
+
+    def close(self) -> None:
+        """Let go of the folders; no other call is under way."""
+        for folder_fd in self._kept.values():
+            os.close(folder_fd)
+        self._kept.clear()
+
+    @contextmanager
+    def _shard(self, shard: str) -> Iterator[int]:
+        """The folder of blobs that begin so, open; the first ones stay open until the batch is closed."""
+        kept_fd = self._kept.get(shard)
+        if kept_fd is not None:
+            yield kept_fd
+            return
+        folder_fd = open_child(self._blobs_fd, shard, create=True, durable=False)
+        self._touched.add(shard)
+        is_kept = len(self._kept) < _MOST_KEPT and self._kept.setdefault(shard, folder_fd) == folder_fd
+        try:
+            yield folder_fd
+        finally:
+            if not is_kept:
+                os.close(folder_fd)
 
     @contextmanager
     def _folder_of(self, folders: tuple[str, ...]) -> Iterator[int]:

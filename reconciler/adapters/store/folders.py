@@ -96,18 +96,18 @@ def open_below(base_fd: int, parts: Sequence[str], *, create: bool = False, dura
     folder_fd = -1
     try:
         for part in parts:
-            above_fd, folder_fd = folder_fd, _step(base_fd if folder_fd < 0 else folder_fd, part, create, durable)
+            above_fd = folder_fd
+            folder_fd = open_child(base_fd if above_fd < 0 else above_fd, part, create=create, durable=durable)
             if above_fd >= 0:
                 os.close(above_fd)
-        if folder_fd < 0:
-            folder_fd = os.dup(base_fd)
-        yield folder_fd
+        yield folder_fd if folder_fd >= 0 else base_fd
     finally:
         if folder_fd >= 0:
             os.close(folder_fd)
 
 
-def _step(folder_fd: int, name: str, create: bool, durable: bool) -> int:
+def open_child(folder_fd: int, name: str, *, create: bool, durable: bool) -> int:
+    """One folder in another, as :func:`open_below`; the caller closes it."""
     if name in {"", ".", ".."} or "/" in name:
         raise refused("path_escape", f"{name!r} is no name of a folder in the store")
     try:

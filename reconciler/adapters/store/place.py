@@ -17,8 +17,8 @@ Removing a model is the same with nothing to stage. A kill between any two calls
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from reconciler.adapters.store.blobs import require_file
@@ -52,6 +52,7 @@ from reconciler.core.errors import refused, transient
 from reconciler.core.names import check_collisions, check_path, check_segment
 from reconciler.core.words import Digest
 
+Syncing = Callable[[], AbstractContextManager[None]]
 Files = Sequence[tuple[str, Digest]]  # path below the model's folder, digest of the blob
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
 
@@ -64,13 +65,21 @@ class _Job:
     model: str
     ownership: Ownership
     aside_name: str  # the start of a quarantine name: time
+    syncing: Syncing
     removed: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
 
 
-def place(
-    root: str, model: str, files: Files, record: bytes, known: Mapping[str, Digest], *, now: float = 0.0
+def place(  # noqa: PLR0913 -- what a placement is, by name
+    root: str,
+    model: str,
+    files: Files,
+    record: bytes,
+    known: Mapping[str, Digest],
+    *,
+    now: float = 0.0,
+    syncing: Syncing = nullcontext,
 ) -> Unplaced:
     """Make ``models/<model>`` hold exactly ``files`` and what strangers put there.
 
@@ -81,6 +90,7 @@ def place(
         record: written as the folder's extended attribute, best effort.
         known: what the ledger says was placed here so far, so that a drifted file is told from a foreign one.
         now: names what is set aside.
+        syncing: what is held while the disk is waited for.
 
     Raises:
         Failure: refused ``foreign_file`` where a stranger's file stands at a path that is needed; transient
@@ -89,7 +99,7 @@ def place(
     check_segment(model, "model name")
     check_collisions([check_path(path) for path, _ in files])
     with failing(f"cannot place {model}" if files else f"cannot remove {model}"), open_root(root) as root_fd:
-        job = _Job(root_fd, model, Ownership(root_fd, known), f"{int(now)}")
+        job = _Job(root_fd, model, Ownership(root_fd, known), f"{int(now)}", syncing)
         with _stage(job) as stage_fd:
             with open_below(stage_fd, (model,), create=True, durable=False) as tree_fd:
                 if files:
@@ -97,7 +107,8 @@ def place(
                 _carry_over(job, tree_fd, frozenset(path for path, _ in files))
                 if files:
                     set_record(tree_fd, record)
-                sync_tree(tree_fd, model)
+                with syncing():
+                    sync_tree(tree_fd, model)
             _swap(job, stage_fd, is_empty=not files and not job.kept)
         return Unplaced(tuple(job.removed), tuple(job.set_aside), tuple(job.kept))
 
@@ -209,7 +220,8 @@ def _swap(job: _Job, stage_fd: int, *, is_empty: bool) -> None:
             rename_noreplace(model, model, source_fd=stage_fd, target_fd=models_fd)
         elif not exchange(model, model, first_fd=stage_fd, second_fd=models_fd):
             _swap_in_two_steps(job, stage_fd, models_fd)
-        sync(models_fd, MODELS)
+        with job.syncing():
+            sync(models_fd, MODELS)
 
 
 def _swap_in_two_steps(job: _Job, stage_fd: int, models_fd: int) -> None:

@@ -4,7 +4,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 from reconciler.adapters.store import blobs, hashing, intake, links, lock, place, quarantine, sweep, usage
 from reconciler.adapters.store import record as records
@@ -188,13 +188,20 @@ class Store:
     # --- models --------------------------------------------------------------------------------------------------
 
     def place(
-        self, model: str, files: Sequence[tuple[str, Digest]], record: bytes, known: Mapping[str, Digest]
+        self,
+        model: str,
+        files: Sequence[tuple[str, Digest]],
+        record: bytes,
+        known: Mapping[str, Digest],
+        *,
+        syncing: place.Syncing = nullcontext,
     ) -> Unplaced:
         """Swap in a model's folder with exactly ``files``; foreign files stay.
 
-        ``known`` is what the ledger says was placed there before: path and digest.
+        ``known`` is what the ledger says was placed there before: path and digest. ``syncing`` is held while the disk
+        is waited for.
         """
-        return place.place(self.root, model, files, record, known, now=self._now())
+        return place.place(self.root, model, files, record, known, now=self._now(), syncing=syncing)
 
     def unplace(self, model: str, known: Mapping[str, Digest]) -> Unplaced:
         """Remove a model's files from ``models/``; foreign ones stay and are told. Blobs are not touched."""
