@@ -4,12 +4,13 @@ A third party registers its own source, format, archive or runtime by satisfying
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from reconciler.core.desired import Artifact, DesiredModel
 from reconciler.core.observed import Resolution
 from reconciler.core.policies import RuntimeSpec
+from reconciler.core.records import dataclass
 from reconciler.core.stored import FileStat
 from reconciler.core.words import Digest, Role
 
@@ -83,6 +84,7 @@ class FetchRequest:
     timeout_s: float = 30.0
     priority: int = 1
     reuse: str | None = None  # a damaged copy (absolute path) whose good chunks may be kept; ``digest`` is its own then
+    may_hold: bool = False  # a small file may come unsynced: see :attr:`Fetched.held`
     is_listed: bool = False  # the origin's own listing told ``size_bytes``: of that size, it is no page in its place
     accepts_newer: bool = False  # nobody declared ``digest``: it was the copy's, and the object may be another by now
 
@@ -97,10 +99,27 @@ class FetchRequest:
         return self.expected_bytes if self.size_bytes is None else self.size_bytes
 
 
+class Held(Protocol):
+    """A file that is whole and verified, but not durable yet; it stays open and locked until it is settled."""
+
+    def begin(self) -> None:
+        """Have the disk begin with it, and do not wait: of several files, before the first is settled."""
+        ...
+
+    def settle(self) -> None:
+        """Sync it and let go of it; to be called once.
+
+        Raises:
+            Failure: transient, from the disk; the file is gone.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A file that is complete, durable (fdatasync) and verified at ``target``; the caller commits it.
 
+    It is durable only once ``held`` is settled, where there is one; many syncs in a row cost less than each by itself.
     Where it has not the digest asked for, its sidecar is left too, which speaks for it until it is committed.
     """
 
@@ -110,6 +129,7 @@ class Fetched:
     received_bytes: int  # over the wire, this time
     revision: str = ""  # ETag or Last-Modified, for people
     content: memoryview | None = field(default=None, repr=False, compare=False)  # of a small file: all its bytes
+    held: Held | None = field(default=None, repr=False, compare=False)
 
 
 class Fetcher(Protocol):

@@ -14,8 +14,10 @@ from dataclasses import replace
 from reconciler.core.actions import Action, ActionKind, Plan
 from reconciler.core.ports import CancelToken
 from reconciler.core.words import Digest
+from reconciler.execute.gate import Gate
 from reconciler.execute.hands import Hands
 
+HELD_IN_ALL = 128  # far from what a process may have open
 _POLL_S = 0.2  # how soon a wait on one model sees that the whole pass was stopped
 
 
@@ -51,7 +53,9 @@ class Claims:
         self.guard = threading.RLock()
         self.on_release = on_release  # a model is free again: what was left out may be done now
         self.downloading = 0
-        self.hands = Hands()  # who brings the files of models
+        self.gate = Gate()
+        self.holds = threading.BoundedSemaphore(HELD_IN_ALL)  # files that stay open to be synced together
+        self.hands = Hands(gate=self.gate)  # who brings the files of models
         self._shares: list[Share] = []
         self._flights: dict[str, threading.Lock] = {}
 
@@ -95,10 +99,13 @@ class Claims:
     @contextmanager
     def flight(self, key: str) -> Iterator[None]:
         """One at a time for each key: equal content is fetched once, whoever asks first."""
-        with self.guard:
-            lock = self._flights.setdefault(key, threading.Lock())
-        with lock:
+        with self.flight_lock(key):
             yield
+
+    def flight_lock(self, key: str) -> threading.Lock:
+        """What is held for the flight of ``key``."""
+        with self.guard:
+            return self._flights.setdefault(key, threading.Lock())
 
 
 class Share:

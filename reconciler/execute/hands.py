@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from reconciler.execute.gate import Gate
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -21,7 +23,8 @@ HANDS_AT_ONCE = 8  # of one who has jobs
 class Hands:
     """Counts the hands of a process."""
 
-    def __init__(self, most: int = HANDS) -> None:
+    def __init__(self, most: int = HANDS, gate: Gate | None = None) -> None:
+        self.gate = gate or Gate()
         self._most = most
         self._busy = 0
         self._lock = threading.Lock()
@@ -40,10 +43,12 @@ class Hands:
         crew = _Crew(self, work, list(jobs))
         self.enter()
         try:
-            crew.work_on()
+            with self.gate.hold():
+                crew.work_on()
         finally:
             self.leave()
-        return crew.results()
+        with self.gate.aside():
+            return crew.results()
 
     def try_enter(self) -> bool:
         """One more hand, where there is room."""
@@ -85,6 +90,7 @@ class _Crew(Generic[Job, Result]):
                 self._results[index] = self._work(job)
             except BaseException as error:  # noqa: BLE001 -- told to the owner of the jobs, in its own thread
                 self._results[index] = error
+            self._hands.gate.tell()
 
     def results(self) -> list[Result | Exception]:
         """What came of the jobs, when all helpers are done."""
@@ -105,7 +111,8 @@ class _Crew(Generic[Job, Result]):
     def _take_on(self) -> None:
         """One helper more where jobs wait and hands are free."""
         with self._lock:
-            if self._unbegun < 1 or len(self._helpers) >= HANDS_AT_ONCE - 1 or not self._hands.try_enter():
+            most = HANDS_AT_ONCE - 1 if self._hands.gate.is_slow else 1  # who waits at the gate to see how it goes
+            if self._unbegun < 1 or len(self._helpers) >= most or not self._hands.try_enter():
                 return
             has_entered = [True]
             try:
@@ -119,6 +126,7 @@ class _Crew(Generic[Job, Result]):
             if not has_entered:
                 return
         try:
-            self.work_on()
+            with self._hands.gate.hold():
+                self.work_on()
         finally:
             self._hands.leave()

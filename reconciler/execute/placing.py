@@ -6,13 +6,14 @@ the folder bears a record of its own, so the next observation knows what it is.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.adapters.ledger import FileRow, Installed
 from reconciler.core.actions import Action, Cause
 from reconciler.core.desired import DesiredModel
 from reconciler.core.errors import transient
 from reconciler.core.ports import Proof
+from reconciler.core.records import dataclass
 from reconciler.core.steps import words
 from reconciler.core.stored import FileStat, StoredModel
 from reconciler.core.units import format_size
@@ -84,29 +85,29 @@ def place(work: Work, action: Action, revision: Revision, stats: Mapping[Digest,
     record = make_record(revision, pinned=pinned)
     files = [(row.path, row.digest) for row in revision.files]
     with work.flight(f"model:{revision.model}"):
-        work.world.store.place(revision.model, files, record, known)
-    work.ledger.record_installed(
-        Installed(
-            model=revision.model,
-            spec_digest=revision.spec_digest,
-            files=revision.files,
-            proofs=make_proofs(work, stats),
-            revision=revision.revision,
-            source=revision.source,
-            format=revision.format,
-            archive_digest=revision.archive_digest,
-            category=category_of(desired),
-            metadata=revision.metadata,
-            signed_by=revision.signed_by,
-            signed_under=revision.signed_under,
-            priority=desired.priority if desired else None,
-            pinned=pinned or None,
-            download_bytes=revision.download_bytes,
-            memory_bytes=desired.memory_bytes if desired else None,
-            action_id=action.id,
-            message=_told(action, revision),
-        )
+        work.world.store.place(revision.model, files, record, known, syncing=work.share.claims.gate.aside)
+    installed = Installed(
+        model=revision.model,
+        spec_digest=revision.spec_digest,
+        files=revision.files,
+        proofs=make_proofs(work, stats),
+        revision=revision.revision,
+        source=revision.source,
+        format=revision.format,
+        archive_digest=revision.archive_digest,
+        category=category_of(desired),
+        metadata=revision.metadata,
+        signed_by=revision.signed_by,
+        signed_under=revision.signed_under,
+        priority=desired.priority if desired else None,
+        pinned=pinned or None,
+        download_bytes=revision.download_bytes,
+        memory_bytes=desired.memory_bytes if desired else None,
+        action_id=action.id,
+        message=_told(action, revision),
     )
+    with work.share.claims.gate.aside():
+        work.ledger.record_installed(installed)
 
 
 def _told(action: Action, revision: Revision) -> str:

@@ -81,6 +81,7 @@ def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
     if any(action.kind is ActionKind.DOWNLOAD for action in work.plan.actions):
         for registry in (work.world.sources, work.world.formats, work.world.archives):
             registry.listing()  # what packages bring is looked up here once, not by every thread at the same time
+        _ = work.fetcher, work.context  # nor does one wait for what another imports
     with ThreadPoolExecutor(downloads + OTHERS_AT_ONCE, thread_name_prefix="action") as pool:
         while schedule.waiting or schedule.running:
             schedule.check()

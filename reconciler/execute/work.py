@@ -1,13 +1,15 @@
 """What the handlers share during one pass: the world, what was seen, and the few things that threads must agree on."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.adapters.ledger import FileRow, Ledger
 from reconciler.core.actions import Action, Plan
 from reconciler.core.desired import Artifact, DesiredModel, DesiredState
 from reconciler.core.ports import CancelToken, Fetcher, ProgressSink
+from reconciler.core.records import dataclass
 from reconciler.core.stored import FileStat, StoredFile, StoredModel
 from reconciler.core.words import Digest, WantedState
 from reconciler.execute.claims import Share
@@ -169,6 +171,10 @@ class Work:
         """One at a time for each key: equal content is fetched once, whoever asks first."""
         with self.share.claims.flight(key):
             yield
+
+    def flight_lock(self, key: str) -> threading.Lock:
+        """What is held for the flight of ``key``."""
+        return self.share.claims.flight_lock(key)
 
 
 Handler = Callable[[Action, Work], Done]

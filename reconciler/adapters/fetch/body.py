@@ -9,8 +9,8 @@ spent waiting for the socket counts, not time the caller spent with the bytes.
 """
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from reconciler.adapters.fetch.budget import Budget
 from reconciler.core.errors import Failure, permanent, transient
@@ -72,6 +72,22 @@ class Body:
         self._rest = memoryview(chunk)
         self._go_raw(len(chunk))
         return self._hand_out(view)
+
+    def look_at_whole(self, size_bytes: int) -> memoryview | None:
+        """The body, uncopied, where all ``size_bytes`` of it are here already; nothing is taken."""
+        if self._taken_bytes or self._rest or self._length != size_bytes:
+            return None
+        look: Callable[[], memoryview | None] | None = getattr(self._response, "look_at_whole", None)
+        return look() if look else None
+
+    def take_whole(self, size_bytes: int) -> memoryview | None:
+        """As :meth:`look_at_whole`, and it is taken."""
+        whole = self.look_at_whole(size_bytes)
+        if whole is not None:
+            reply: Any = self._response  # only our own replies have a whole
+            reply.take_whole()
+            self._taken_bytes = size_bytes
+        return whole
 
     def read_all(self, max_bytes: int) -> bytes:
         """The whole body.

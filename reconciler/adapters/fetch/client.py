@@ -8,15 +8,14 @@ by a comma, which makes a doubled ``ETag`` or ``Content-Range`` fail its check i
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from reconciler.adapters.fetch import quoting
 from reconciler.adapters.fetch.body import Body
 from reconciler.adapters.fetch.breaker import Breaker
 from reconciler.adapters.fetch.budget import Budget
-from reconciler.adapters.fetch.lean import Lean, Reply, Request, Unusual, request_of
+from reconciler.adapters.fetch.lean import Lean, Reply, Request, Unusual, joined, request_of
 from reconciler.adapters.fetch.proxies import proxy_for
 from reconciler.adapters.fetch.redirects import MAX_REDIRECTS, REDIRECTS, keep_headers, label_of, next_url, origin_of
 from reconciler.adapters.fetch.scope import Scope, scope_of_address, scope_of_host
@@ -24,6 +23,7 @@ from reconciler.adapters.fetch.settings import Settings
 from reconciler.adapters.fetch.tls import Trust
 from reconciler.core.errors import Failure, refused, transient
 from reconciler.core.ports import CancelToken, HttpAnswer
+from reconciler.core.records import dataclass
 
 if TYPE_CHECKING:
     import httpx
@@ -100,7 +100,7 @@ class Client:
             budget.slice_s(label_of(question.url))  # nothing is asked any more where the time is up
             response = self._hop(question, budget)
             scope = max(question.floor, self._scope_of(question.url, response)) if scope is None else scope
-            headers = _plain_headers(response.raw_headers if isinstance(response, Reply) else response.headers.raw)
+            headers = response.headers if isinstance(response, Reply) else joined(response.headers.raw)
             if response.status_code not in REDIRECTS or "location" not in headers:
                 body = self._body(response, budget, question)
                 has_left = origin_of(first.url)[1] != origin_of(question.url)[1]
@@ -229,6 +229,8 @@ class Client:
         return Body(cast("httpx.Response", response), carrier, budget, label_of(question.url), question.timeout_s)
 
     def _known_secrets(self, first: Question, hops: Sequence[str]) -> frozenset[str]:
+        from reconciler.adapters.fetch import quoting  # noqa: PLC0415 -- only where a server's words are told
+
         environment = self._settings.environment
         proxies = (proxy_for(*origin_of(url), environment) for url in hops)
         return quoting.secrets_of(first.secrets, (*hops, *filter(None, proxies)))
@@ -268,14 +270,6 @@ class Asking:
 
 def _is_stale(error: Exception) -> bool:
     return "without sending a response" in str(error) or type(error).__name__ in {"ReadError", "WriteError"}
-
-
-def _plain_headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in raw:
-        key, text = name.decode("ascii", "replace").lower(), value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
 
 
 def _follow(question: Question, status: int, location: str, floor: Scope) -> Question:

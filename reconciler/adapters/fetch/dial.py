@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.adapters.fetch.budget import Budget
@@ -99,6 +100,9 @@ def send(sock: socket.socket, budget: Budget, where: str, data: bytes) -> None:
         OSError: the other side hung up; it may have said why before.
     """
     view = memoryview(data)
+    if type(sock) is socket.socket and os.name == "posix":  # TLS has its own way
+        with suppress(BlockingIOError):
+            view = view[os.write(sock.fileno(), view) :]  # a small request fits, and needs no look whether it does
     while view:
         _wait_at_most(sock, budget.slice_s(where))
         try:
@@ -112,11 +116,11 @@ def _wait_at_most(sock: socket.socket, seconds: float) -> None:
         sock.settimeout(seconds)
 
 
-def is_readable(sock: socket.socket) -> bool:
-    """Whether something is there to read now: an end, or bytes nobody asked for."""
+def is_readable(sock: socket.socket, within_ms: int = 0) -> bool:
+    """Whether something is there to read: an end, bytes, or bytes nobody asked for."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(within_ms))
 
 
 def _resolve(host: str, port: int, budget: Budget, where: str) -> list[Any]:
@@ -126,7 +130,8 @@ def _resolve(host: str, port: int, budget: Budget, where: str) -> list[Any]:
     except ValueError:
         pass
     else:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        # As bytes, or else a codec is loaded that knows no numbers.
+        return socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     answer: list[Any] = []
     done = threading.Event()
 

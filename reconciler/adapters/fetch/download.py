@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from reconciler.adapters.fetch import resume
+from reconciler.adapters.fetch.client import Answer
 from reconciler.adapters.fetch.crew import Crew
 from reconciler.adapters.fetch.disk import check_space
 from reconciler.adapters.fetch.meter import Meter
@@ -33,7 +34,7 @@ from reconciler.adapters.fetch.record import CHUNK_BYTES, Record
 from reconciler.adapters.fetch.redirects import origin_of
 from reconciler.adapters.fetch.repair import Mender, index_of, keep_index
 from reconciler.adapters.fetch.resume import Stand
-from reconciler.adapters.fetch.small import receive_small
+from reconciler.adapters.fetch.small import Begun, receive_small
 from reconciler.adapters.fetch.tools import Tools
 from reconciler.adapters.fetch.verdict import Said, judge
 from reconciler.core.errors import Failure
@@ -56,10 +57,21 @@ class Download:
         self._meter = meter
         self._cancel = cancel
         self.stand = Stand()
+        self.begun: Begun | None = None  # what the first place has answered already
         self._may_range = True
         self._may_mend = True
         self._said = Said()
         self._refreshed_bytes = _NEVER  # what was here when credentials were asked for last
+
+    def drop_begun(self) -> None:
+        """Nobody goes on with what was begun."""
+        begun, self.begun = self.begun, None
+        if isinstance(begun, Answer):
+            begun.close()
+
+    def drop_record(self) -> None:
+        """The file is whole and has the declared digest: it speaks for itself."""
+        self._record.drop()
 
     def take_up(self) -> None:
         """Trust what the record of an earlier process says, as far as hashing bears it out.
@@ -209,8 +221,11 @@ class Download:
     def _ask(self, location: Location, want: Want) -> Opened:
         """Ask for what is wanted; a place that turns away a part may still give the whole."""
         client, place, now = self._tools.client, Place.of(location), self._tools.settings.now()
+        if location is not self._request.locations[0]:
+            self.drop_begun()
+        begun, self.begun = self.begun, None
         try:
-            return open_range(client, place, want, self._request, self._cancel, now)
+            return open_range(client, place, want, self._request, self._cancel, now, begun)
         except Failure as failure:
             is_refused = failure.reason in {"bad_request", "forbidden", "not_found"}
             if not want.is_partial or not is_refused or self._is_expired(location, failure):
@@ -227,8 +242,10 @@ class Download:
         stand.url, stand.validator, stand.size_bytes = location.label, opened.validator, opened.size_bytes
         self._said = Said.of(opened, request.path)
         self._check_room()
-        self._meter.change("downloading", done_bytes=stand.done_bytes, total_bytes=stand.size_bytes)
-        if stand.size_bytes is not None and stand.size_bytes <= CHUNK_BYTES:
+        is_small = stand.size_bytes is not None and stand.size_bytes <= CHUNK_BYTES
+        done, total = stand.done_bytes, stand.size_bytes
+        self._meter.change("downloading", done_bytes=done, total_bytes=total, is_urgent=not is_small)
+        if is_small:
             receive_small(opened.answer.body, stand, self._partial, self._meter, self._tools.limiter, self._cancel)
             return
         if stand.size_bytes is not None:
@@ -290,7 +307,8 @@ class Download:
         assert stand.size_bytes is not None  # noqa: S101 -- judged
         self._partial.truncate(stand.size_bytes)
         keep_index(self._partial, stand)
-        self._partial.sync()
+        if not (request.may_hold and stand.content is not None and self._partial.is_unsynced):
+            self._partial.sync()
 
     def keep(self) -> None:
         """After a failure: write down what can be used again; remove what cannot."""

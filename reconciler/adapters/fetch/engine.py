@@ -18,6 +18,7 @@ from reconciler.adapters.fetch.meter import Meter
 from reconciler.adapters.fetch.partial import Partial
 from reconciler.adapters.fetch.record import Record
 from reconciler.adapters.fetch.settings import Settings
+from reconciler.adapters.fetch.small import fetch_at_once
 from reconciler.adapters.fetch.tools import Tools
 from reconciler.core.errors import Failure, FailureKind, permanent, transient
 from reconciler.core.ports import CancelToken, Fetched, FetchRequest, Location, ProgressSink
@@ -62,8 +63,7 @@ class Engine:
                 pass
             if cancel.is_set():
                 raise transient("cancelled", f"stopped while {request.path} was fetched for another model")
-            if flight.exception() is None:
-                found = flight.result()
+            if flight.exception() is None and (found := flight.result()).held is None:
                 return Fetched(found.digest, found.size_bytes, found.source, 0, found.revision)
         try:
             fetched = self._fetch(request, progress, cancel)
@@ -89,24 +89,36 @@ class Engine:
         meter = Meter(progress, request.model, request.path, request.likely_bytes)
         with self._tools.slots.hold(request.priority, cancel):
             wait: Callable[[], None] = lambda: meter.change("waiting", message="another process works on this file")  # noqa: E731
-            with (
-                closing(Partial.open(request.target, cancel, wait)) as partial,
-                closing(Record(request.target)) as record,
-            ):
-                return self._fetch_into(request, partial, record, meter, cancel)
+            partial = Partial.open(request.target, cancel, wait)
+            try:
+                begun = fetch_at_once(self._tools, request, partial, progress, cancel)
+                if isinstance(begun, Fetched):
+                    return begun
+                with closing(Record(request.target)) as record:
+                    download = Download(self._tools, request, partial, record, meter, cancel)
+                    download.begun = begun
+                    fetched = self._fetch_into(download, request, partial, meter, cancel)
+                if fetched.held is not None:
+                    return fetched
+            except BaseException:
+                partial.close()
+                raise
+            partial.close()
+            return fetched
 
     def _fetch_into(
-        self, request: FetchRequest, partial: Partial, record: Record, meter: Meter, cancel: CancelToken
+        self, download: Download, request: FetchRequest, partial: Partial, meter: Meter, cancel: CancelToken
     ) -> Fetched:
-        download = Download(self._tools, request, partial, record, meter, cancel)
         try:
             download.take_up()
             fetched = self._try_places(download, request, partial, meter, cancel)
         except BaseException:
             download.keep()
             raise
+        finally:
+            download.drop_begun()
         if fetched.digest == request.digest:
-            record.drop()  # else the record is all that speaks for the file until the caller has made it a blob
+            download.drop_record()  # else it is all that speaks for the file until the caller has made it a blob
         meter.change("done", done_bytes=fetched.size_bytes, total_bytes=fetched.size_bytes)
         return fetched
 
@@ -129,7 +141,8 @@ class Engine:
                 digest = Digest(f"sha256:{stand.hasher.hexdigest()}")
                 size = stand.size_bytes or 0
                 received = meter.received_bytes
-                return Fetched(digest, size, location.label, received, stand.validator, stand.content)
+                held = partial if partial.is_unsynced else None
+                return Fetched(digest, size, location.label, received, stand.validator, stand.content, held)
         raise _worst(failures)
 
 

@@ -16,9 +16,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from reconciler.adapters.fetch.budget import Budget
@@ -27,12 +26,14 @@ from reconciler.adapters.fetch.redirects import Origin, label_of, origin_of
 from reconciler.adapters.fetch.scope import Scope
 from reconciler.adapters.fetch.tls import Trust
 from reconciler.core.errors import Failure, transient
+from reconciler.core.records import dataclass
 
 MAX_HEAD_BYTES = 64 << 10
 _MAX_IDLE = 32
 _IDLE_S = 15.0
 _FIRST_BYTES = 72 << 10  # a head and a file of 64 KiB at once
 _MORE_BYTES = 256 << 10
+_RIGHT_BEHIND_MS, _LOOKS = 1, 8
 
 _HOST = r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _CHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
@@ -45,6 +46,7 @@ _HEAD = re.compile(
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
 )
 _LINE = re.compile(rb"([^:]+):[\t ]*([^\r]*?)[\t ]*\r\n")
+_NOTHING = memoryview(b"")
 _BODILESS = frozenset({204, 304})
 
 Headers = list[tuple[str, str]]
@@ -81,8 +83,8 @@ class Head(NamedTuple):
     """What stands before a body, and what of the body came with it."""
 
     status: int
-    raw: list[tuple[bytes, bytes]]
-    rest: bytes
+    headers: dict[str, str]
+    rest: memoryview
 
 
 class Unusual(Exception):  # noqa: N818 -- no error: an answer that the library has to judge
@@ -109,19 +111,40 @@ class Reply:
 
     def __init__(self, lean: "Lean", line: Line, head: "Head", request: Request) -> None:
         self.status_code = head.status
-        self.raw_headers = head.raw
-        self.headers = {name.decode().lower(): value.decode("latin-1") for name, value in head.raw}
+        self.headers = head.headers
         self.extensions = {"network_stream": line}
         self.stream = self._chunks(request.label)
         self._lean = lean
         self._line = line
         self._rest = head.rest
         self._left_bytes = 0 if request.is_head else int(self.headers["content-length"])
+        self._failure: Failure | None = None
         self._is_closed = False
 
-    def _chunks(self, label: str) -> Iterator[bytes]:
+    def look_at_whole(self) -> memoryview | None:
+        """All of the body, where it came together with its head or right behind; None where it takes its time."""
+        for _ in range(_LOOKS):
+            if len(self._rest) >= self._left_bytes or not is_readable(self._line.sock, _RIGHT_BEHIND_MS):
+                break
+            try:
+                more = self._line.read(self._left_bytes - len(self._rest))
+            except Failure as failure:
+                self._failure = failure  # for whoever reads on: the system tells it once
+                break
+            if not more:
+                break
+            self._rest = memoryview(bytes(self._rest) + more)
+        return self._rest if self._left_bytes and len(self._rest) == self._left_bytes else None
+
+    def take_whole(self) -> None:
+        """Take it: nothing more is to be read."""
+        self._rest, self._left_bytes = _NOTHING, 0
+
+    def _chunks(self, label: str) -> Iterator[bytes | memoryview]:
         while self._left_bytes > 0:
-            chunk, self._rest = self._rest or self._line.read(min(self._left_bytes, _MORE_BYTES)), b""
+            if self._failure is not None and not self._rest:
+                raise self._failure
+            chunk, self._rest = self._rest or self._line.read(min(self._left_bytes, _MORE_BYTES)), _NOTHING
             if not chunk:
                 raise transient("truncated", f"{label} ended before its announced length")
             self._left_bytes -= len(chunk)
@@ -138,9 +161,7 @@ class Reply:
             return
         self._is_closed = True
         is_whole = self._left_bytes == len(self._rest)
-        if is_whole and all(
-            value.lower() == b"keep-alive" for name, value in self.raw_headers if _is(name, b"connection")
-        ):
+        if is_whole and self.headers.get("connection", "keep-alive").lower() == "keep-alive":
             self._lean.keep(self._line)
         else:
             self._line.close()
@@ -235,21 +256,25 @@ class Lean:
         match = _HEAD.fullmatch(seen, 0, end + 4)
         if match is None:
             raise Unusual(line, seen)
-        head = Head(int(match[1]), _LINE.findall(match[2]), seen[end + 4 :])
-        if head.status in _BODILESS or not _is_plain(head.raw):
+        head = Head(int(match[1]), joined(_LINE.findall(match[2])), memoryview(seen)[end + 4 :])
+        if head.status in _BODILESS or not _is_plain(head.headers):
             raise Unusual(line, seen)
         return Reply(self, line, head, request)
 
 
-def _is_plain(raw: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body is exactly as many bytes as one header says."""
-    lengths = [value for name, value in raw if _is(name, b"content-length")]
-    is_coded = any(_is(name, b"transfer-encoding") for name, _ in raw)
-    return not is_coded and len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 19
+def _is_plain(headers: dict[str, str]) -> bool:
+    """Whether the body is exactly as many bytes as one header says; two of that name are joined by a comma."""
+    length = headers.get("content-length", "")
+    return "transfer-encoding" not in headers and length.isascii() and length.isdigit() and len(length) < 19
 
 
-def _is(name: bytes, known: bytes) -> bool:
-    return name.lower() == known
+def joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header fields by lower-case name; several of one name are joined by a comma."""
+    found: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("ascii", "replace").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
 
 
 def request_of(method: str, url: str, headers: Headers) -> Request | None:

@@ -44,7 +44,7 @@ class Meter:
         with self._lock:
             return self._done_bytes
 
-    def change(
+    def change(  # noqa: PLR0913 -- what a frame has
         self,
         stage: str,
         *,
@@ -53,8 +53,9 @@ class Meter:
         source: str | None = None,
         attempt: int | None = None,
         message: str = "",
+        is_urgent: bool = True,
     ) -> None:
-        """A new stage; told at once."""
+        """A new stage; told at once, or where a frame is due."""
         with self._lock:
             if done_bytes is not None:
                 self._done_bytes = done_bytes
@@ -63,7 +64,7 @@ class Meter:
             self._total_bytes = self._total_bytes if total_bytes is None else total_bytes
             self._source = self._source if source is None else source
             self._attempt = self._attempt if attempt is None else attempt
-        self.tell(is_forced=True)
+        self.tell(is_forced=is_urgent)
 
     def tell(self, *, is_forced: bool = False) -> None:
         """Send a frame where one is due."""

@@ -5,15 +5,16 @@ start (also as the answer to a resume: the object changed, or the server knows n
 of the same object; or a failure. A wrong partial answer is never used, and the next request has no ``Range``.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from reconciler.adapters.fetch import answers, quoting
+from reconciler.adapters.fetch import answers
 from reconciler.adapters.fetch.client import Answer, Client, Headers, Question
 from reconciler.adapters.fetch.record import CHUNK_BYTES
 from reconciler.adapters.fetch.redirects import label_of, origin_of
 from reconciler.adapters.fetch.scope import Scope
 from reconciler.core.errors import Failure, permanent, transient
 from reconciler.core.ports import CancelToken, FetchRequest, Location
+from reconciler.core.records import dataclass
 
 # What a signed URL that has expired is answered with, here and there.
 EXPIRED = frozenset({"bad_request", "unauthorized", "forbidden", "not_found", "gone"})
@@ -81,10 +82,16 @@ class Place:
         return cls(location.url, location.headers)
 
 
-def open_range(
-    client: Client, place: Place, want: Want, request: FetchRequest, cancel: CancelToken, now: float
+def open_range(  # noqa: PLR0913, PLR0917 -- who asks whom for what, and what has come of it already
+    client: Client,
+    place: Place,
+    want: Want,
+    request: FetchRequest,
+    cancel: CancelToken,
+    now: float,
+    begun: Answer | Failure | None = None,
 ) -> Opened:
-    """Send the request and judge its answer.
+    """Send the request, unless it was sent already, and judge its answer.
 
     Raises:
         Failure: sorted.
@@ -100,7 +107,9 @@ def open_range(
     question = Question(
         "GET", place.url, place.headers, plain, None, timeout_s, place.floor, place.is_watched, is_small
     )
-    answer = client.open(question, cancel)
+    if isinstance(begun, Failure):
+        raise begun
+    answer = begun or client.open(question, cancel)
     try:
         return _judge(answer, want, request, now)
     except Failure as failure:
@@ -148,6 +157,8 @@ def _judge(answer: Answer, want: Want, request: FetchRequest, now: float) -> Ope
 
 def _failure_of_answer(answer: Answer, now: float) -> Failure:
     """The failure that an answer's status stands for, with what of the server's words may be repeated."""
+    from reconciler.adapters.fetch import quoting  # noqa: PLC0415 -- only where something failed
+
     try:
         said = answer.body.peek(quoting.MAX_BYTES)
     except Failure:

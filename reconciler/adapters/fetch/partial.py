@@ -19,6 +19,7 @@ from reconciler.core.ports import CancelToken
 
 ALIGN_BYTES = 4096
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
+_MAY_STAY_BYTES = 128 << 10
 _FICLONE = 0x40049409
 _NOT_SUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -67,6 +68,11 @@ class Partial:
         if not (found.st_size or found.st_blocks):
             opened._known_bytes = 0
         return opened
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever written."""
+        return self._known_bytes == 0
 
     @property
     def size_bytes(self) -> int:
@@ -155,8 +161,30 @@ class Partial:
             raise failure_of_disk(error, self.path) from error
         if self._is_buffered_dirty:
             self._is_buffered_dirty = False
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            _let_go(self._fd)
+
+    @property
+    def is_unsynced(self) -> bool:
+        """Whether something was written through the page cache and not synced yet."""
+        return self._is_buffered_dirty
+
+    def begin(self) -> None:
+        """See ``core.ports.Held``. What begins together comes to the disk with one commit of its journal, not many."""
+        _let_go(self._fd)  # pages that cannot be dropped yet begin to be written
+
+    def settle(self) -> None:
+        """Sync and close; what cannot be synced is removed. See ``core.ports.Held``.
+
+        A small file may stay in the page cache: to put it out costs more than it takes there.
+        """
+        self._is_buffered_dirty = self._known_bytes is None or self._known_bytes > _MAY_STAY_BYTES
+        try:
+            self.sync()
+        except Failure:
+            self.drop()
+            raise
+        finally:
+            self.close()
 
     def truncate(self, size_bytes: int) -> None:
         """Cut or grow to ``size_bytes``."""
@@ -211,6 +239,12 @@ class Partial:
         self._is_tried = True
         with contextlib.suppress(OSError):
             self._direct_fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | _O_DIRECT)
+
+
+def _let_go(fd: int) -> None:
+    """Out of the page cache, where the system knows how."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _lock(fd: int, cancel: CancelToken, waiting: Callable[[], None]) -> bool:

@@ -18,13 +18,18 @@ _PORTS = {"http": 80, "https": 443}
 Origin = tuple[str, str, int]
 
 
-@lru_cache(maxsize=64)
 def origin_of(url: str) -> Origin:
     """What secrets are bound to: scheme, host, port.
 
     Raises:
         Failure: refused; the URL is no http or https URL with a host.
     """
+    end = url.find("/", len("https://"))
+    return _origin_of(url if end < 0 else url[: end + 1])  # of many files of one host, the same is asked of each
+
+
+@lru_cache(maxsize=256)
+def _origin_of(url: str) -> Origin:
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -9,6 +9,7 @@ import re
 import socket
 import unicodedata
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback"})
@@ -37,6 +38,7 @@ def scope_of_address(text: str) -> Scope:
     return Scope.PUBLIC if address.is_global else Scope.PRIVATE
 
 
+@lru_cache(maxsize=256)
 def scope_of_host(host: str) -> Scope | None:
     """The scope a host name shows without asking anybody; None for a name that must be resolved.
 
