@@ -6,7 +6,7 @@ has. So the network never waits for the disk, nor one sync for the journal that 
 
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from reconciler.adapters.ledger import BroughtRow, FileRow
@@ -108,7 +108,8 @@ class _Bringing:
         try:
             if flight.acquire(blocking=False):
                 try:
-                    came = self._arrive(file, key, flight) if is_small else self._arrive_slowly(file, key)
+                    with nullcontext() if is_small else self.work.share.claims.gate.aside():
+                        came = self._arrive(file, key, flight if is_small else None)
                 finally:
                     if not isinstance(came, _Held):
                         flight.release()
@@ -120,18 +121,15 @@ class _Bringing:
     def arrive_after_all(self, file: Artifact) -> Arrived | _Held | None:
         """One file after whoever is at it, when none is held here any more."""
         key = key_of(self.model.name, file)
-        with self.work.flight(key):
-            return self._arrive_slowly(file, key)
-
-    def _arrive_slowly(self, file: Artifact, key: str) -> Arrived | _Held | None:
-        """A large file takes its time, and little of the interpreter's."""
-        with self.work.share.claims.gate.aside():
+        with self.work.share.claims.gate.aside(), self.work.flight(key):
             return self._arrive(file, key, None)
 
     def _arrive(self, file: Artifact, key: str, flight: "threading.Lock | None") -> Arrived | _Held | None:
         work, model = self.work, self.model
         present = find_blob(work, model, file) or find_brought(work, model, file)
         if present is not None:
+            if present.row.digest in work.proven:  # another model of this pass may have brought it just now
+                self.batch.count_on(present.row.digest)
             return present
         copied = copy_local(work, model, file)
         if copied is not None:
@@ -172,8 +170,8 @@ class _Bringing:
             for one in settled:
                 try:
                     self._let_go(one.held)
-                except Failure as failure:
-                    one.outcome = failure
+                except Exception as error:  # noqa: BLE001 -- told with what else ended
+                    one.outcome = error
         for one in settled:
             try:
                 one.outcome = one.outcome or self._commit(one.file, one.key, one.fetched)

@@ -73,11 +73,11 @@ class Gate:
 
     def tell(self) -> None:
         """One who is inside finished a job."""
-        if self.is_open:
-            return
         now, busy_s = time.monotonic(), time.thread_time()
         (began, before_s), self._mine.since = self._mine.since, (now, busy_s)
         with self._changed:
+            if self.is_open:
+                return
             self._progress_at = now
             if now - began > 2 * (busy_s - before_s) + SLACK_S:
                 self._strike()

@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, FrozenInstanceError, InitVar, field
 from typing import ClassVar, Generic, TypeVar
 
 import pytest
+from sampling import others_slow
 
 from reconciler.core import records
 
@@ -792,7 +793,7 @@ def at_once(*uses):
 
 
 @pytest.mark.usefixtures("hasty_threads")
-@pytest.mark.parametrize("declare", [point, nothing, optioned, lively])
+@pytest.mark.parametrize("declare", others_slow(point, nothing, optioned, lively))
 def test_two_threads_construct_the_first_record_at_once(declare):
     expected = repr(new(declare(LIBRARY)))
     for _ in range(50):
@@ -804,7 +805,7 @@ def test_two_threads_construct_the_first_record_at_once(declare):
 
 
 @pytest.mark.usefixtures("hasty_threads")
-@pytest.mark.parametrize("declare", [point, optioned])
+@pytest.mark.parametrize("declare", others_slow(point, optioned))
 def test_threads_use_different_methods_first_at_once(declare):
     library = declare(LIBRARY)
     names = ["repr", "equal", "hash", "fields", "replace", "repr without construction"]

@@ -8,13 +8,14 @@ import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import forking
 import pytest
 from faulty import Faulty
 from origin import Origin
+from sampling import others_slow
 from watching import eventually
 
 from reconciler import Reconciler, load_manifest, reconcile
@@ -22,9 +23,10 @@ from reconciler.adapters.fetch import Engine, Settings
 from reconciler.adapters.fetch.partial import Partial
 from reconciler.adapters.ledger import Ledger
 from reconciler.adapters.ledger.proofs import Proofs
-from reconciler.adapters.store import batch, partial_key
+from reconciler.adapters.store import Store, batch, partial_key
+from reconciler.core.actions import ActionKind
 from reconciler.core.ports import FetchRequest, Location
-from reconciler.execute import claims, download
+from reconciler.execute import claims, download, run
 from reconciler.execute.bringing import _HELD_AT_ONCE, _HELD_BYTES, bring
 
 LONG_S = 60.0
@@ -38,7 +40,7 @@ def sha(content):
 def contents(count, seed=1, size=4000):
     """So many small files by path, no two of them alike."""
     chance = random.Random(seed)
-    return {f"part/{number:03}.bin": chance.randbytes(chance.randrange(1, size)) for number in range(count)}
+    return {f"part/{number:03}.bin": chance.randbytes(chance.randrange(16, size)) for number in range(count)}
 
 
 def alike(count, size):
@@ -98,7 +100,7 @@ class AtOnce(Origin):
         talk.send(head.encode() + (content if talk.method == "GET" else b""))
 
 
-@pytest.fixture(params=["at once", "in pieces"])
+@pytest.fixture(params=others_slow("at once", "in pieces"))
 def either(request, machine):
     """A machine, whose origin's answers come together with their heads, or after them."""
     if request.param == "in pieces":
@@ -224,16 +226,13 @@ def test_an_empty_file_among_small_ones_is_placed(either):
 
 
 def test_large_and_small_files_of_one_model_are_placed(machine):
-    files = contents(20)
-    large = {
-        "first.bin": os.urandom(3 << 20),
-        "edge.bin": os.urandom(_HELD_BYTES),
-        "over.bin": os.urandom(_HELD_BYTES + 1),
-    }
-    want(machine, "m", {**large, **files, "last.bin": os.urandom(2 << 20)})
+    sizes = {"first.bin": 3 << 20, "edge.bin": _HELD_BYTES, "over.bin": _HELD_BYTES + 1, "last.bin": 2 << 20}
+    first, edge, over, last = ({path: random.Random(size).randbytes(size)} for path, size in sizes.items())
+    files = {**first, **edge, **contents(20), **over, **last}
+    want(machine, "m", files)
     machine.apply()
-    check_placed(machine, "m", {path: machine.origin.files[f"/m/{path}"] for path in (*large, *files, "last.bin")})
-    assert set(got(machine)) == {f"/m/{path}" for path in (*large, *files, "last.bin")}
+    check_placed(machine, "m", files)
+    assert set(got(machine)) == {f"/m/{path}" for path in files}
 
 
 def test_small_files_that_are_much_together_are_placed(machine):
@@ -493,6 +492,64 @@ def test_names_are_durable_before_the_proofs_of_a_model_that_failed(inside, monk
     order.check(machine, files.values(), "proofs")
 
 
+def test_a_blob_that_another_model_brought_just_now_is_durable_before_its_row(inside, monkeypatch):
+    machine, shared, large = inside.machine, contents(1)["part/000.bin"], random.Random(9).randbytes(3 << 20)
+    want(machine, "a", {"s.bin": shared, "large.bin": large})
+    want(machine, "b", {"s.bin": shared})
+    machine.head["network"] = {"models": 2}
+    order, is_there = Order(machine, monkeypatch), threading.Event()
+    bring_file, install = run.HANDLERS[ActionKind.DOWNLOAD], Ledger.record_installed
+
+    def in_turn(action, work):
+        if action.model == "b":
+            eventually(lambda: is_blob(machine, shared), LONG_S)
+        return bring_file(action, work)
+
+    def noting(ledger, installed):
+        install(ledger, installed)
+        if installed.model == "b":
+            is_there.set()
+
+    monkeypatch.setitem(run.HANDLERS, ActionKind.DOWNLOAD, in_turn)
+    monkeypatch.setattr(Ledger, "record_installed", noting)
+    with late(machine, "/a/large.bin") as origin, applying(inside) as ended:
+        assert is_there.wait(LONG_S)
+        steps = list(order.steps)
+        origin.is_time.set()
+    assert ended == [{"a": "done", "b": "done"}]
+    named, told = steps.index(("blob", sha(shared))), steps.index(("row", "b"))
+    assert named < steps.index(("names", f"blobs/sha256/{sha(shared)[:2]}"), named) < told
+    assert named < steps.index(("names", "blobs/sha256"), named) < told
+
+
+def test_a_system_that_knows_no_advice_costs_nothing(inside, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "not here")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    want(inside.machine, "m", contents(5))
+    assert inside.apply() == {"m": "done"}
+    inside.check_let_go()
+
+
+def test_a_batch_that_goes_on_after_a_sync_syncs_again(tmp_path, monkeypatch):
+    store, synced, sync = Store(str(tmp_path / "store"), lambda: 0.0), [], os.fsync
+    store.create()
+
+    def spy(fd):
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        sync(fd)
+
+    with store.batch() as opened:
+        monkeypatch.setattr(os, "fsync", spy)
+        for number, content in enumerate((b"same shard", b"same shard too")):
+            digest = f"ab{number:062x}"
+            (tmp_path / "store" / "partial" / "x").write_bytes(content)
+            opened.commit("partial/x", f"sha256:{digest}", len(content))
+            opened.sync()
+    assert synced.count("ab") == synced.count("sha256") == 2
+
+
 # --- what is held ---------------------------------------------------------------------------------------------------
 
 
@@ -527,8 +584,11 @@ def stall(machine, files):
 def count_come(machine, files):
     """How many of the files are blobs, and how many more are whole."""
     blobs = [content for content in files.values() if is_blob(machine, content)]
-    parts = [partial_of(machine, sha(content)) for path, content in files.items() if path != LATE]
-    return len(blobs), sum(part.exists() and bool(part.stat().st_size) for part in parts)
+    whole = []
+    for path, content in files.items():
+        with suppress(FileNotFoundError):
+            whole += [path] * (path != LATE and partial_of(machine, sha(content)).stat().st_size == len(content))
+    return len(blobs), len(whole)
 
 
 @contextmanager
@@ -620,7 +680,7 @@ class Waiting(threading.Event):
 
 
 def test_nobody_is_told_of_a_held_file_before_it_is_durable(machine):
-    content, target = os.urandom(5000), machine.folder / "target"
+    content, target = random.Random(3).randbytes(5000), machine.folder / "target"
     digest = machine.origin.put("/m.bin", content)
     place = Location(f"{machine.origin.url}/m.bin", "there")
     request = FetchRequest("m", "m.bin", (place,), str(target), f"sha256:{digest}", 5000, may_hold=True)

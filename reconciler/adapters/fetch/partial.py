@@ -244,7 +244,8 @@ class Partial:
 def _let_go(fd: int) -> None:
     """Out of the page cache, where the system knows how."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _lock(fd: int, cancel: CancelToken, waiting: Callable[[], None]) -> bool:

@@ -6,7 +6,7 @@ its effect on the depth of the stack, so that chance bytes fall out after a few 
 - protocol 2 and later start with PROTO: a pickle where STOP is reached, where an opcode that imports or calls is
   reached (the unpickler runs what comes before a broken end), or where the budget ends first;
 - without PROTO (protocol 0 and 1, or stripped): a pickle where an import by plausible identifiers is followed by a
-  call, where STOP is reached with an import behind it, or where STOP is the file's last byte.
+  call or by STOP, where an import by a registered number is followed by both, or where STOP is the file's last byte.
 
 A loader may take several pickles one behind another (the legacy ``torch.save`` does), so the walk goes on after STOP.
 An argument is stepped over to its end however long it is; what passes the budget raises TooLong.
@@ -26,7 +26,8 @@ _MAX_TEXT_BYTES = 64 << 10
 _IDENTIFIER = re.compile(rb"[A-Za-z_]\w*(\.\w+|\.<locals>)*")
 _ANY, _QUOTE, _DIGIT = re.compile(b""), re.compile(rb"""['"]"""), re.compile(rb"[\s\d+-]")
 _FIRST = {"STRING": _QUOTE, **dict.fromkeys(("INT", "LONG", "GET", "PUT"), _DIGIT)}  # how such a line must begin
-_IMPORTS = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
+_NAMED = frozenset({"GLOBAL", "STACK_GLOBAL", "INST"})
+_IMPORTS = _NAMED | {"EXT1", "EXT2", "EXT4"}  # the latter by the number of what the loading program has registered
 _CALLS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"})
 
 
@@ -75,6 +76,7 @@ class Walk:
 
     opcodes: int = 0
     has_import: bool = False
+    has_name: bool = False  # the import is by name
     has_call: bool = False
     end: str = "broken"
     offset: int = 0
@@ -98,7 +100,8 @@ def holds_pickle(window: Window) -> bool:
 def _is_pickle(window: Window, head: bytes, walk: Walk) -> bool:
     if head[0] == 0x80 and head[1] <= 5:
         return walk.end in {"stop", "budget"} or walk.has_import or walk.has_call or walk.opcodes >= _PLENTY
-    if walk.has_import and (walk.has_call or walk.end in {"stop", "budget"}):
+    has_end = walk.end in {"stop", "budget"}
+    if (walk.has_name and (walk.has_call or has_end)) or (walk.has_call and has_end):
         return True
     is_last = walk.end == "stop" and not window.peek(walk.offset, 1)
     return walk.end == "budget" or (is_last and walk.opcodes > 1)
@@ -180,5 +183,6 @@ def _apply(walk: Walk, opcode: Opcode) -> bool:
         return False
     walk.depth += opcode.pushes - opcode.pops
     walk.has_import |= opcode.name in _IMPORTS
+    walk.has_name |= opcode.name in _NAMED
     walk.has_call |= opcode.name in _CALLS and walk.has_import
     return True

@@ -76,12 +76,18 @@ class Batch:
         (*_, shard), blob_name = blob_parts(digest)
         with failing(f"cannot commit to the store {self._root}"), self._folder_of(folders) as source_fd:
             _seal(source_fd, name, size_bytes, path)
+            self._touched.add(shard)
             with self._shard(shard) as target_fd:
                 try:
                     rename_noreplace(name, blob_name, source_fd=source_fd, target_fd=target_fd)
                 except FileExistsError:
                     _keep_better(self._root_fd, (source_fd, name), (target_fd, blob_name), size_bytes)
                 return file_stat(os.stat(blob_name, dir_fd=target_fd, follow_symlinks=False))
+
+    def count_on(self, digest: Digest) -> None:
+        """A blob that another batch has committed, and may not have synced yet: :meth:`sync` does it too."""
+        (*_, shard), _ = blob_parts(digest)
+        self._touched.add(shard)
 
     def sync(self) -> None:
         """Make the names of all that was committed durable.
@@ -111,7 +117,6 @@ class Batch:
             yield kept_fd
             return
         folder_fd = open_child(self._blobs_fd, shard, create=True, durable=False)
-        self._touched.add(shard)
         is_kept = len(self._kept) < _MOST_KEPT and self._kept.setdefault(shard, folder_fd) == folder_fd
         try:
             yield folder_fd

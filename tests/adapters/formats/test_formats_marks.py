@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from formats_made import field, flatbuffer, make_gguf, make_whisper
 from safetensors.numpy import save
+from sampling import others_slow
 from test_formats_pickles import OBJECTS, PACKED
 from test_formats_real import external, hidden_data, make_onnx
 from test_formats_refused import BAD_HEADERS, LIES, ODD_HEADERS, tensors_file
@@ -215,6 +216,7 @@ def test_every_report_is_the_same_without_marks(samples, tmp_path):
     assert found == {reader.name for reader in BUILTIN} | {"unknown"}, "there are samples of every format"
 
 
+@pytest.mark.slow
 def test_every_report_of_a_content_in_memory_is_the_same_without_marks(samples, tmp_path):
     path, different = tmp_path / "m", []
     for name, data in samples.items():
@@ -292,7 +294,7 @@ def shortcut(monkeypatch):
 
 
 @pytest.mark.parametrize("name", READ_NAMES + OTHER_NAMES)
-@pytest.mark.parametrize("where", ["", "sub/", "sub/sub/"])
+@pytest.mark.parametrize("where", others_slow("", "sub/", "sub/sub/"))
 def test_a_lone_file_has_the_verdict_that_a_long_look_gives(shortcut, tmp_path, name, where):
     different = []
     for number, (what, data) in enumerate(CONTENTS.items()):
@@ -311,6 +313,7 @@ def test_a_lone_file_has_the_verdict_that_a_long_look_gives(shortcut, tmp_path, 
     assert bool(shortcut.taken) == (name not in READ_NAMES)
 
 
+@pytest.mark.slow
 def test_a_lone_file_named_by_its_path_has_that_verdict_too(shortcut, tmp_path):
     for name in READ_NAMES + OTHER_NAMES:
         for data in CONTENTS.values():

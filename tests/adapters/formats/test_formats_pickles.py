@@ -48,6 +48,18 @@ def test_a_pickle_of_any_protocol_is_found(protocol, number):
     assert is_pickle(pickletools.optimize(data))
 
 
+def test_what_a_program_registered_by_number_is_an_import_where_the_pickle_is_whole():
+    assert is_pickle(b"\x82\x01)R.")
+    assert is_pickle(b"\x80\x02\x82\x01)R\xff")
+    assert not is_pickle(b"\x82\x01." + bytes(100))  # so begins one in twenty thousand files of random bytes
+    assert not is_pickle(b"\x83\xcaz\x8cYR\xff" + bytes(100))
+
+
+def test_no_random_bytes_are_taken_for_a_pickle():
+    made = random.Random(11)
+    assert not any(is_pickle(made.randbytes(64) + bytes(8)) for _ in range(20_000))
+
+
 def test_the_table_of_opcodes_is_the_standard_librarys():
     lengths = {
         pickletools.TAKEN_FROM_ARGUMENT1: -11,
