@@ -67,7 +67,7 @@ def _is_small(file: Artifact) -> bool:
 
 
 class _Busy:
-    """A small file that is under way for another model, or for this one under another name."""
+    """A file that is under way for another model, or for this one under another name."""
 
 
 _BUSY = _Busy()
