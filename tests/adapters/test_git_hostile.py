@@ -262,6 +262,7 @@ def test_http_never_leaves_this_machine_by_a_redirect(remote, source):
         assert other.requests == []
 
 
+@pytest.mark.slow
 def test_a_small_pack_of_a_huge_file_takes_little_memory(remote, source, tmp_path):
     remote.write("models.yaml")
     remote.write("zeros.bin", bytes(100 << 20))

@@ -326,7 +326,7 @@ def test_arguments_are_taken_and_refused_as_by_the_library(declare, args, named)
     assert outcome(values, ours) == expected, "after all is made"
 
 
-@pytest.mark.parametrize("declare", SHAPES)
+@pytest.mark.parametrize("declare", others_slow(*SHAPES))
 @pytest.mark.parametrize("first", USES)
 def test_whatever_is_used_first_answers_as_the_librarys(declare, first):
     ours, library = twins(declare)

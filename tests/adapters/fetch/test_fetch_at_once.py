@@ -16,6 +16,7 @@ import pytest
 from faulty import Faulty
 from fetching import Case, digest_of, make_bytes
 from origin import serving
+from sampling import others_slow
 
 from reconciler.adapters.fetch import Engine, Settings, lean
 from reconciler.adapters.fetch.download import Download
@@ -508,7 +509,7 @@ def check_row(case, server, row, syncs, **more):
     check_nothing_is_held(case)
 
 
-@pytest.mark.parametrize("may_hold", [True, False])
+@pytest.mark.parametrize("may_hold", others_slow(True, False))
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_one_answer_decides(case, syncs, row, may_hold):
     case.settings["retries"] = 3

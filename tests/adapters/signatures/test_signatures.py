@@ -225,6 +225,7 @@ def certify(folder):
             "-out", f"{name}.pem", "-days", "1", "-extfile", "extension", cwd=folder)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_certificate_counts_where_a_named_root_vouches_for_it(tmp_path, openssl):
     certify(tmp_path)
 
