@@ -311,7 +311,7 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("declare", SHAPES)
+@pytest.mark.parametrize("declare", others_slow(*SHAPES))
 @pytest.mark.parametrize(("args", "named"), CALLS)
 def test_arguments_are_taken_and_refused_as_by_the_library(declare, args, named):
     def values(cls):

@@ -186,6 +186,7 @@ def test_no_other_byte_at_the_mark_makes_a_claim(samples, reader):
         assert [byte for byte in others if does_claim(reader, before + byte + after)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", MARKED, ids=lambda reader: reader.name)
 def test_what_is_claimed_behind_another_byte_is_not_skipped(samples, reader):
     claimed = [data for data in samples.values() if len(data) < 1 << 16 and does_claim(reader, data)]
