@@ -12,6 +12,7 @@ traceback.
 import sys
 from collections.abc import Sequence
 
+_GARBAGE = 5000  # objects between two looks of the garbage collector; what lives long keeps the usual number
 VALUED = frozenset({"-f", "--file", "--store", "-o", "--output", "--log-level", "--log-format"})  # before the verb
 
 
@@ -48,6 +49,8 @@ def _settle_process(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     if verb_of(arguments) == "watch":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    else:
+        gc.set_threshold(_GARBAGE)
 
 
 def _leave(code: int) -> None:

@@ -24,7 +24,6 @@ from reconciler.core.exits import Exit
 from reconciler.core.report import Stop
 
 _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
-_GARBAGE = 5000  # objects between two looks of the garbage collector
 _LOOK_AGAIN_S = 0.5
 
 
@@ -95,11 +94,10 @@ def cancel_on_signals(cancel: Cancel) -> Iterator[Cancel]:
     """Signals go to ``cancel`` inside; afterwards they are as they were.
 
     What can be cancelled may live long: the garbage collector that start-up switched off is switched on again. It
-    leaves alone what was imported, which never becomes garbage, and looks less often than it is made to.
+    leaves alone what was imported, which never becomes garbage.
     """
     if not gc.isenabled():
         gc.freeze()
-        gc.set_threshold(_GARBAGE)
         gc.enable()
     if threading.current_thread() is not threading.main_thread():
         yield cancel
