@@ -69,10 +69,6 @@ class Download:
         if isinstance(begun, Answer):
             begun.close()
 
-    def drop_record(self) -> None:
-        """The file is whole and has the declared digest: it speaks for itself."""
-        self._record.drop()
-
     def take_up(self) -> None:
         """Trust what the record of an earlier process says, as far as hashing bears it out.
 

@@ -98,6 +98,8 @@ class Engine:
                     download = Download(self._tools, request, partial, record, meter, cancel)
                     download.begun = begun
                     fetched = self._fetch_into(download, request, partial, meter, cancel)
+                    if fetched.digest == request.digest:
+                        record.drop()  # else it is all that speaks for the file until the caller has made it a blob
                 if fetched.held is not None:
                     return fetched
             except BaseException:
@@ -117,8 +119,6 @@ class Engine:
             raise
         finally:
             download.drop_begun()
-        if fetched.digest == request.digest:
-            download.drop_record()  # else it is all that speaks for the file until the caller has made it a blob
         meter.change("done", done_bytes=fetched.size_bytes, total_bytes=fetched.size_bytes)
         return fetched
 

@@ -148,8 +148,8 @@ class Partial:
             raise failure_of_disk(error, self.path) from error
         return total
 
-    def sync(self) -> None:
-        """Make what was written durable.
+    def sync(self, *, may_stay: bool = False) -> None:
+        """Make what was written durable; it leaves the page cache, unless it ``may_stay``.
 
         Raises:
             Failure: transient; the file is poisoned and must be dropped.
@@ -161,7 +161,8 @@ class Partial:
             raise failure_of_disk(error, self.path) from error
         if self._is_buffered_dirty:
             self._is_buffered_dirty = False
-            _let_go(self._fd)
+            if not may_stay:
+                _let_go(self._fd)
 
     @property
     def is_unsynced(self) -> bool:
@@ -177,9 +178,8 @@ class Partial:
 
         A small file may stay in the page cache: to put it out costs more than it takes there.
         """
-        self._is_buffered_dirty = self._known_bytes is None or self._known_bytes > _MAY_STAY_BYTES
         try:
-            self.sync()
+            self.sync(may_stay=self._known_bytes is not None and self._known_bytes <= _MAY_STAY_BYTES)
         except Failure:
             self.drop()
             raise

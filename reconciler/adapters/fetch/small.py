@@ -35,7 +35,8 @@ def fetch_at_once(
     location, size = request.locations[0], request.likely_bytes
     is_plain = partial.is_new and request.may_hold and request.declared is not None and request.reuse is None
     is_limited = tools.limiter.piece_bytes is not None  # what has come is to be paid for piece by piece
-    if not is_plain or is_limited or not size or size > min(CHUNK_BYTES, request.limit_bytes or CHUNK_BYTES):
+    most = CHUNK_BYTES if request.limit_bytes is None else min(CHUNK_BYTES, request.limit_bytes)
+    if not is_plain or is_limited or not size or size > most:
         return None
     try:
         origin = origin_of(location.url)

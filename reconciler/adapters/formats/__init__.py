@@ -165,14 +165,8 @@ def check(
     if len(pairs) == 1:  # a lone tokenizer is a tokenizer, not a folder
         whole = replace(whole, format=reports[pairs[0][0]].format)
     _match(declared, whole, reports, pairs)
-    bad = next((path for path, one in reports.items() if one.is_unsafe), "")
-    if bad and not allow_unsafe:
-        unseen = (text for _, text in reports[bad].warnings if text.startswith(unsafe.UNSEEN))
-        raise refused(
-            "unsafe_pickle",
-            f"{bad} {next(unseen, 'holds a pickle, which runs code when it is loaded')}",
-            hint="use a safetensors version of the model, or set allowUnsafe: true where you trust its origin",
-        )
+    if not allow_unsafe:
+        _refuse_pickles(reports)
     absent = folder.missing(pairs, asked) if must_be_whole else []
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
@@ -184,6 +178,18 @@ def check(
     if whole.errors:
         raise permanent("wrong_format", f"content is a broken {whole.format}: {whole.errors[0]}", hint=_HINT)
     return whole
+
+
+def _refuse_pickles(reports: dict[str, FormatReport]) -> None:
+    """Raises refused ``unsafe_pickle`` for the first that holds one, or may hold one that cannot be seen."""
+    bad = next((path for path, one in reports.items() if one.is_unsafe), "")
+    if bad:
+        unseen = (text for _, text in reports[bad].warnings if text.startswith(unsafe.UNSEEN))
+        raise refused(
+            "unsafe_pickle",
+            f"{bad} {next(unseen, 'holds a pickle, which runs code when it is loaded')}",
+            hint="use a safetensors version of the model, or set allowUnsafe: true where you trust its origin",
+        )
 
 
 _HINT = "check that the source serves the model itself, or correct the format"

@@ -4,9 +4,7 @@ import contextlib
 import errno
 import gzip
 import os
-import shutil
 import ssl
-import subprocess
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +101,18 @@ class Raising(list):
         raise ZeroDivisionError
 
 
+class Late:
+    """Answers when it may."""
+
+    def __init__(self, answer):
+        self.answer, self.is_asked, self.may_answer = answer, threading.Event(), threading.Event()
+
+    def __call__(self, talk):
+        self.is_asked.set()
+        self.may_answer.wait(30)
+        talk.send(self.answer)
+
+
 class Frames(list):
     """The frames of one fetch; tells when it waits for whoever has the file."""
 
@@ -184,6 +194,15 @@ def test_a_measured_size_is_as_good_as_a_declared_one(case, judged):
         assert case.get(f"{server.url}/a", digest=digest_of(BODY), expected_bytes=5000, may_hold=True).held
         assert len(server.seen) == 1
     assert judged == []
+
+
+@pytest.mark.parametrize("limit", [0, 4999])
+def test_what_there_is_no_room_for_is_not_taken(case, limit):
+    more = {"size_bytes": None, "expected_bytes": 5000, "limit_bytes": limit}
+    with Faulty(at_once(BODY)) as server:
+        assert case.fail(f"{server.url}/a", **known(**more)).reason == "too_large"
+    assert case.left == []
+    check_nothing_is_held(case)
 
 
 def test_progress_begins_with_connecting_and_ends_with_done(case):
@@ -1222,18 +1241,12 @@ def test_a_file_that_is_held_and_never_settled_is_found_right_later(case, second
 
 def test_two_threads_that_want_one_file_ask_for_it_once(case, pool):
     case.engine = Engine(Settings())
-    is_asked, may_answer = threading.Event(), threading.Event()
-
-    def script(talk):
-        is_asked.set()
-        may_answer.wait(30)
-        talk.send(message(BODY))
-
-    with Faulty(script) as server:
+    late = Late(message(BODY))
+    with Faulty(late) as server:
         url = f"{server.url}/a"
         both = [pool.submit(lambda: settle(case.get(url, **known()))) for _ in range(2)]
-        assert is_asked.wait(30)
-        may_answer.set()
+        assert late.is_asked.wait(30)
+        late.may_answer.set()
         found = [one.result(60) for one in both]
         assert len(server.seen) == 1
     assert sorted(one.received_bytes for one in found) == [0, 5000]
@@ -1271,20 +1284,14 @@ class Polled(threading.Event):
 
 def test_a_thread_that_waits_for_the_download_waits_until_it_is_settled_too(case, pool):
     case.engine, case.cancel = Engine(Settings()), Polled()
-    is_asked, may_answer = threading.Event(), threading.Event()
-
-    def script(talk):
-        is_asked.set()
-        may_answer.wait(30)
-        talk.send(message(BODY))
-
-    with Faulty(script) as server:
+    late = Late(message(BODY))
+    with Faulty(late) as server:
         first = pool.submit(case.get, f"{server.url}/a", **known())
-        assert is_asked.wait(30)
+        assert late.is_asked.wait(30)
         case.frames = Frames()
         other = pool.submit(case.get, f"{server.url}/a", **known())
         assert case.cancel.is_polled.wait(30)
-        may_answer.set()
+        late.may_answer.set()
         held = first.result(30).held
         assert case.frames.is_waiting.wait(30)
         assert not other.done()
@@ -1296,15 +1303,13 @@ def test_a_thread_that_waits_for_the_download_waits_until_it_is_settled_too(case
 
 def test_a_thread_goes_on_by_itself_where_the_first_one_fails(case, pool):
     case.engine = Engine(Settings())
-    is_asked, may_answer = threading.Event(), threading.Event()
+    late = Late(message(b"no", status="404 No"))
 
     def script(talk):
-        if not talk.number:
-            is_asked.set()
-            may_answer.wait(30)
-            talk.send(message(b"no", status="404 No"))
-        else:
+        if talk.number:
             talk.send(message(BODY))
+        else:
+            late(talk)
 
     def get():
         try:
@@ -1314,9 +1319,9 @@ def test_a_thread_goes_on_by_itself_where_the_first_one_fails(case, pool):
 
     with Faulty(script) as server:
         first = pool.submit(get)
-        assert is_asked.wait(30)
+        assert late.is_asked.wait(30)
         other = pool.submit(get)
-        may_answer.set()
+        late.may_answer.set()
         assert first.result(60).reason == "not_found"
         assert other.result(60).digest == digest_of(BODY)
         assert len(server.seen) == 2
@@ -1325,18 +1330,6 @@ def test_a_thread_goes_on_by_itself_where_the_first_one_fails(case, pool):
 
 
 # --- HTTPS
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """A key and a certificate for 127.0.0.1."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
-    where = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run(["openssl", *command.split(), *where], check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture

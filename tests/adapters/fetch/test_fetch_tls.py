@@ -1,8 +1,6 @@
 """TLS: who is trusted, and that https never falls to http."""
 
-import shutil
 import ssl
-import subprocess
 
 import pytest
 from faulty import Faulty
@@ -12,18 +10,6 @@ from reconciler.core.errors import FailureKind
 
 BODY = make_bytes(3_000_000)
 DIGEST = digest_of(BODY)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """A key and a certificate for 127.0.0.1 that nobody trusts yet."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
-    where = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run(["openssl", *command.split(), *where], check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture
