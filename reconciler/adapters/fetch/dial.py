@@ -100,7 +100,8 @@ def send(sock: socket.socket, budget: Budget, where: str, data: bytes) -> None:
         OSError: the other side hung up; it may have said why before.
     """
     view = memoryview(data)
-    if type(sock) is socket.socket and os.name == "posix":  # TLS has its own way
+    # Not with TLS, which has its own way; nor of nothing, which would only meet a reset that the next read is to tell.
+    if view and type(sock) is socket.socket and os.name == "posix":
         with suppress(BlockingIOError):
             view = view[os.write(sock.fileno(), view) :]  # a small request fits, and needs no look whether it does
     while view:
