@@ -140,10 +140,13 @@ class Machine:
     def give_up(self, key: str) -> None:
         """A bad copy goes: out of its place, or out of quarantine where a repair has set it aside meanwhile."""
         bad = {f.digest for each in self.models for f in each.files if f.condition is Condition.DAMAGED}
-        if Digest(key) in bad and Digest(key) in self.blobs:
-            del self.blobs[Digest(key)]
-        else:
+        if Digest(key) not in bad or Digest(key) not in self.blobs:
             del self.copies[key]
+            return
+        del self.blobs[Digest(key)]
+        self.models = [
+            replace(each, files=tuple(_gone(f) if f.digest == key else f for f in each.files)) for each in self.models
+        ]
 
     def collect(self, digests: set[Digest], action: Action) -> None:
         """Delete blobs that no revision holds and no model that is still to come uses."""
@@ -283,6 +286,11 @@ class Machine:
         return replace(
             self.observed, store=new_store, disk=disk, runtimes=runtimes, memory=memory, failures=tuple(self.failures)
         )
+
+
+def _gone(file: StoredFile) -> StoredFile:
+    """What the observer says of a file whose blob is not there any more."""
+    return replace(file, condition=Condition.MISSING, allocated_bytes=0, stat=None)
 
 
 def _all_intact(stored: StoredModel) -> StoredModel:

@@ -41,6 +41,15 @@ def has_squeezed(made):
     return any(action.reason == "memory_pressure" for action in made.actions)
 
 
+def has_relieved(made):
+    """Whether a bad copy is given up because the store is over its limit, and somebody found no room.
+
+    After a crash right there the store is within its limit: whoever would have left for the repair keeps its place.
+    """
+    is_given_up = any(each.subject == "quarantine" and each.reason == "over_limit" for each in made.actions)
+    return is_given_up and any(each.reason == "no_room" for each in made.deferred)
+
+
 def check_empty_after(world):
     want, found = world
     first = plan(want, found)
@@ -116,6 +125,7 @@ def test_a_crash_after_any_prefix_then_passes_give_the_same_end_state(world, dat
     want, found = world
     whole = plan(want, found)
     assume(not has_shared_arrivals(want, whole) and not is_tangled(want, found, whole) and not has_squeezed(whole))
+    assume(not has_relieved(whole))
     end = carried_out(want, found, whole).look()
     stop = data.draw(st.integers(0, len(whole.actions)))
     machine = next(itertools.islice(prefixes(want, found, whole), stop, None))
