@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 STORE_FOLDER = "reconciler"
 FILES_AT_ONCE = 8  # fetched by one process, at least
+HOST_CONNECTIONS = 16  # to one origin at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class World:
 
     store: Store
     environment: Mapping[str, str]
+    may_fork: bool = field(default=False, kw_only=True)  # the process is ours alone, and ends with the verb
     now: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
     monotonic: Callable[[], float] = time.monotonic  # for spans: no clock that is set changes them
@@ -79,6 +81,7 @@ class World:
     runtimes: Registry[RuntimeFactory] = field(init=False)
     _engine: "Engine | None" = field(init=False, default=None)
     _network: NetworkPolicy | None = field(init=False, default=None)  # in force
+    _processes: int = field(init=False, default=1)  # that keep its limits together
     _runtimes: dict[RuntimeSpec, Runtime] = field(init=False, default_factory=dict)
     _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
 
@@ -155,8 +158,22 @@ class World:
         """This policy is in force: its limits hold for the whole process from now on, also for what is under way."""
         with self._guard:
             self._network = network
-            if self._engine is not None:
-                self._engine.adjust(**_limits_of(network))
+            self._adjust()
+
+    def divide_network(self, processes: int) -> None:
+        """So many processes keep the limits together from now on; each has an equal part."""
+        with self._guard:
+            self._processes = processes
+            self._adjust()
+
+    def become_fork(self) -> None:
+        """In a process that was forked: chance is its own, and so are connections; those that are open stay alone."""
+        random.seed()
+        self._engine = None
+
+    def _adjust(self) -> None:
+        if self._engine is not None and self._network is not None:
+            self._engine.adjust(**_limits_of(self._network, self._processes))
 
     def _engine_for(self, network: NetworkPolicy) -> "Engine":
         """The engine; where no policy was put in force yet, with the limits of this one."""
@@ -164,7 +181,7 @@ class World:
             if self._engine is None:
                 from reconciler.adapters.fetch import Engine, Settings  # noqa: PLC0415 -- only where bytes are missing
 
-                limits = _limits_of(self._network or network)
+                limits = _limits_of(self._network or network, self._processes)
                 self._engine = Engine(
                     Settings(environment=self.environment, now=self.now, random=self.random, **limits)
                 )
@@ -207,14 +224,16 @@ class World:
 class _Limits(TypedDict):
     bandwidth_bytes: int | None
     files: int
+    host_connections: int
     ask_timeout_s: float
 
 
-def _limits_of(network: NetworkPolicy) -> _Limits:
+def _limits_of(network: NetworkPolicy, processes: int) -> _Limits:
     """A policy in the engine's words. The files of one model may come side by side, however few models do."""
     return {
         "bandwidth_bytes": network.bandwidth_bytes_per_s,
-        "files": max(FILES_AT_ONCE, network.models),
+        "files": max(FILES_AT_ONCE, network.models) // processes,
+        "host_connections": HOST_CONNECTIONS // processes,
         "ask_timeout_s": network.timeout_s,
     }
 

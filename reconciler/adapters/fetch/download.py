@@ -57,17 +57,25 @@ class Download:
         self._meter = meter
         self._cancel = cancel
         self.stand = Stand()
-        self.begun: Begun | None = None  # what the first place has answered already
+        self._begun: Begun | None = None  # what the first place has answered already
+        self._is_counted = False  # the connection of that answer, until a request takes it over
         self._may_range = True
         self._may_mend = True
         self._said = Said()
         self._refreshed_bytes = _NEVER  # what was here when credentials were asked for last
 
+    def go_on_from(self, begun: Begun | None) -> None:
+        """Take over what the first place has answered; the connection of an answer is counted still."""
+        self._begun, self._is_counted = begun, isinstance(begun, Answer)
+
     def drop_begun(self) -> None:
         """Nobody goes on with what was begun."""
-        begun, self.begun = self.begun, None
+        begun, self._begun = self._begun, None
         if isinstance(begun, Answer):
             begun.close()
+        if self._is_counted:
+            self._is_counted = False
+            self._tools.connections.give_back(origin_of(self._request.locations[0].url))
 
     def take_up(self) -> None:
         """Trust what the record of an earlier process says, as far as hashing bears it out.
@@ -194,9 +202,13 @@ class Download:
 
     @contextlib.contextmanager
     def _asking(self, location: Location) -> Iterator[None]:
-        """Hold a connection to the place's origin."""
+        """Hold a connection to the place's origin; that of the answer which is here already, if it is."""
+        if location is not self._request.locations[0]:
+            self.drop_begun()
         origin = origin_of(location.url)
-        self._tools.connections.take(origin, self._cancel)
+        if not self._is_counted:
+            self._tools.connections.take(origin, self._cancel)
+        self._is_counted = False
         try:
             yield
         finally:
@@ -217,9 +229,7 @@ class Download:
     def _ask(self, location: Location, want: Want) -> Opened:
         """Ask for what is wanted; a place that turns away a part may still give the whole."""
         client, place, now = self._tools.client, Place.of(location), self._tools.settings.now()
-        if location is not self._request.locations[0]:
-            self.drop_begun()
-        begun, self.begun = self.begun, None
+        begun, self._begun = self._begun, None
         try:
             return open_range(client, place, want, self._request, self._cancel, now, begun)
         except Failure as failure:

@@ -41,10 +41,11 @@ class Engine:
         """The HTTP client of this engine."""
         return self._tools.client
 
-    def adjust(self, *, bandwidth_bytes: int | None, files: int, ask_timeout_s: float) -> None:
+    def adjust(self, *, bandwidth_bytes: int | None, files: int, host_connections: int, ask_timeout_s: float) -> None:
         """Other limits from now on, also for what is under way; as :class:`Settings` names them."""
         self._tools.limiter.set_rate(bandwidth_bytes)
         self._tools.slots.resize(files)
+        self._tools.connections.resize(host_connections)
         self._tools.client.ask_timeout_s = ask_timeout_s
 
     def asking(self, cancel: CancelToken) -> Asking:
@@ -96,7 +97,7 @@ class Engine:
                     return begun
                 with closing(Record(request.target)) as record:
                     download = Download(self._tools, request, partial, record, meter, cancel)
-                    download.begun = begun
+                    download.go_on_from(begun)
                     fetched = self._fetch_into(download, request, partial, meter, cancel)
                     if fetched.digest == request.digest:
                         record.drop()  # else it is all that speaks for the file until the caller has made it a blob

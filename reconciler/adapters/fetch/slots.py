@@ -80,6 +80,12 @@ class Connections:
         self._condition = threading.Condition()
         self._open: Counter[Origin] = Counter()
 
+    def resize(self, most: int) -> None:
+        """Another cap; who has one keeps it."""
+        with self._condition:
+            self._most = most
+            self._condition.notify_all()
+
     def try_take(self, origin: Origin) -> bool:
         """Take one more where the cap allows, and the origin."""
         with self._condition:

@@ -29,6 +29,8 @@ def fetch_at_once(
 ) -> Fetched | Begun | None:
     """The whole file, not synced; or what the first place has answered; None where nothing was asked.
 
+    The connection of an answer stays counted: whoever goes on with it gives it back.
+
     Raises:
         Failure: from this machine's disk; the partial is gone.
     """
@@ -44,6 +46,7 @@ def fetch_at_once(
         return None
     if not tools.connections.try_take(origin):
         return None
+    is_handed_on = False
     try:
         told = (request.model, request.path)
         progress(Progress(*told, "connecting", 0, size, source=location.label))
@@ -55,6 +58,7 @@ def fetch_at_once(
         is_usual = answer.status == 200 and "content-range" not in answer.headers
         whole = answer.body.look_at_whole(size) if is_usual else None
         if whole is None or f"sha256:{hashlib.sha256(whole).hexdigest()}" != request.declared:
+            is_handed_on = True
             return answer
         try:
             _keep(request, partial, whole)
@@ -65,7 +69,8 @@ def fetch_at_once(
         partial.drop()
         raise
     finally:
-        tools.connections.give_back(origin)
+        if not is_handed_on:
+            tools.connections.give_back(origin)
     progress(Progress(*told, "done", size, size, source=location.label))
     return _fetched(request, location, answer, partial, whole)
 

@@ -6,6 +6,7 @@ import gzip
 import os
 import ssl
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -957,7 +958,7 @@ def test_a_limit_may_come_and_go(case, judged):
         for limit, way in ((None, []), (1 << 20, [url]), (None, [])):
             judged.clear()
             if case.engine is not None:
-                case.engine.adjust(bandwidth_bytes=limit, files=8, ask_timeout_s=30.0)
+                case.engine.adjust(bandwidth_bytes=limit, files=8, host_connections=16, ask_timeout_s=30.0)
             settle(case.get(url, **known()))
             assert judged == way
             case.target.unlink()
@@ -1039,15 +1040,46 @@ def test_an_answer_that_nobody_goes_on_with_is_closed(case, monkeypatch):
             has_hung_up.set()
 
     def stop(*_):
-        raise Failure(FailureKind.TRANSIENT, "cancelled", "stopped while waiting for a connection")
+        raise Failure(FailureKind.TRANSIENT, "cancelled", "stopped while looking at what is here")
 
-    monkeypatch.setattr(Connections, "take", stop)  # as where others have them all
+    monkeypatch.setattr(Download, "take_up", stop)
     with Faulty(script) as server:
         failure = case.fail(f"{server.url}/a", **known())
         assert failure.reason == "cancelled"
         assert has_hung_up.wait(30)
         assert len(server.seen) == 1
     assert case.left == []
+    check_nothing_is_held(case)
+
+
+def test_answers_that_are_waited_for_count_as_connections(case, tmp_path):
+    """Twelve files at once, three connections: no more requests than that are under way at any moment."""
+    guard, under_way, most = threading.Lock(), [0], [0]
+
+    def script(talk):
+        with guard:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        talk.send(message(BODY)[:-3000])
+        time.sleep(0.02)  # the head has come alone: the file goes the long way
+        with guard:
+            under_way[0] -= 1
+        talk.send(message(BODY)[-3000:])
+
+    case.settings |= {"host_connections": 3, "files": 12}
+    case.engine = Engine(Settings(**case.settings))
+    with Faulty(script) as server, ThreadPoolExecutor(12) as pool:
+
+        def fetch(number):
+            location = Location(f"{server.url}/{number}", "label", ())
+            request = FetchRequest(
+                "m", path="a", locations=(location,), target=str(tmp_path / f"file-{number}"), timeout_s=5.0, **known()
+            )
+            settle(case.engine.fetch(request, case.frames.append, case.cancel))
+
+        list(pool.map(fetch, range(24)))
+        assert len(server.seen) == 24
+    assert most[0] == 3
     check_nothing_is_held(case)
 
 
