@@ -47,6 +47,8 @@ EVENTS: Mapping[str, frozenset[str]] = {
     "model_deferred": _MODEL | _FAILED | {"needs_bytes", "available_bytes", "retry_at"},
     "lifecycle_changed": _MODEL | {"from_state", "to_state"},
     "observer_failed": _MODEL | {"error"},
+    "partner_started": frozenset({"pid", "models"}),
+    "partner_lost": frozenset({"pid", "message"}),
     # downloads
     "download_started": _FILE | {"resumed_bytes"},
     "download_finished": _FILE | {"rate"},

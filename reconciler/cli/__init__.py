@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _settle_process(arguments)
         from reconciler.cli.run import run  # noqa: PLC0415
 
-        code = run(arguments)
+        code = run(arguments, is_process=argv is None)
     except KeyboardInterrupt:
         return 130
     if argv is None:

@@ -112,6 +112,7 @@ def opened(settings: Settings, desired: DesiredState | None = None) -> Iterator[
 
     configure_log(settings)
     with Reconciler(desired, store=settings.store, environ=settings.environ) as reconciler:
+        reconciler.world.may_fork = settings.is_process
         yield reconciler
 
 

@@ -76,9 +76,9 @@ def build() -> Verbs:
     return click.version_option(__version__, prog_name="reconciler", message="%(prog)s %(version)s")(made)
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], *, is_process: bool = False) -> int:
     """Run ``arguments``; the exit code. Only a KeyboardInterrupt and an exit come out."""
-    settings = Settings()
+    settings = Settings(is_process=is_process)
     try:
         code = build().main(
             arguments, prog_name="reconciler", complete_var=COMPLETE_VARIABLE, standalone_mode=False, obj=settings

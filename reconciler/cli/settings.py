@@ -39,6 +39,7 @@ class Settings:
     verbosity: int = 0
     color: bool = True
     debug: bool = False
+    is_process: bool = False  # the whole process is this one command
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def level_name(self, default: str) -> str:

@@ -37,7 +37,7 @@ def bring(work: Work, model: DesiredModel, files: Sequence[Artifact]) -> list[Ar
     """
     claims = work.share.claims
     with work.world.store.batch() as batch:
-        bringing = _Bringing(work, model, batch, sum(map(_is_small, files)))
+        bringing = _Bringing(work, model, batch, sum(map(is_small, files)))
         ended = claims.hands.do(bringing.arrive, files)
         later = {n: file for n, (file, end) in enumerate(zip(files, ended, strict=True)) if end is _BUSY}
         ended = [end.outcome if isinstance(end, _Held) else end for end in ended]
@@ -62,7 +62,8 @@ def _gravity(failure: Exception) -> int:
     return 1 if failure.kind.value == "permanent" else 2
 
 
-def _is_small(file: Artifact) -> bool:
+def is_small(file: Artifact) -> bool:
+    """Whether a file is known to be small, and what it is to be."""
     return file.digest is not None and file.size_bytes is not None and file.size_bytes <= _HELD_BYTES
 
 
@@ -102,19 +103,19 @@ class _Bringing:
         Where it is held, its outcome is known when the last small file has come. Nobody waits here for a file that is
         under way for another model, which may wait in turn for one that is held here: it is come back to.
         """
-        is_small, key = _is_small(file), key_of(self.model.name, file)
+        is_light, key = is_small(file), key_of(self.model.name, file)
         flight = self.work.flight_lock(key)
         came: Arrived | _Held | _Busy | None = _BUSY
         try:
             if flight.acquire(blocking=False):
                 try:
-                    with nullcontext() if is_small else self.work.share.claims.gate.aside():
-                        came = self._arrive(file, key, flight if is_small else None)
+                    with nullcontext() if is_light else self.work.share.claims.gate.aside():
+                        came = self._arrive(file, key, flight if is_light else None)
                 finally:
                     if not isinstance(came, _Held):
                         flight.release()
         finally:
-            if is_small:
+            if is_light:
                 self._settle(came)
         return came
 

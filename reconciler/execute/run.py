@@ -8,7 +8,9 @@ state in the ledger.
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from reconciler.core.actions import Action, ActionKind, Outcome, OutcomeStatus
 from reconciler.core.errors import Failure, FailureKind
@@ -22,6 +24,9 @@ from reconciler.execute.storing import adopt, link, verify
 from reconciler.execute.work import Done, Handler, Work
 from reconciler.log import get_log
 
+if TYPE_CHECKING:
+    from reconciler.execute.partner import Partner
+
 HANDLERS: dict[ActionKind, Handler] = {
     ActionKind.DOWNLOAD: download,
     ActionKind.VERIFY: verify,
@@ -34,6 +39,7 @@ HANDLERS: dict[ActionKind, Handler] = {
 }
 
 OTHERS_AT_ONCE = 4  # actions that are no downloads
+MANY_FILES = 100  # fewer are brought as fast by one process
 POLL_S = 0.1  # how soon a cancellation is taken up by what has not started
 
 _SUPERSEDED = ("superseded", "given up before it began: it is planned anew")
@@ -82,14 +88,16 @@ def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
         for registry in (work.world.sources, work.world.formats, work.world.archives):
             registry.listing()  # what packages bring is looked up here once, not by every thread at the same time
         _ = work.fetcher, work.context  # nor does one wait for what another imports
-    with ThreadPoolExecutor(downloads + OTHERS_AT_ONCE, thread_name_prefix="action") as pool:
+    with _partner_for(work) as partner, ThreadPoolExecutor(downloads + OTHERS_AT_ONCE, "action") as pool:
         while schedule.waiting or schedule.running:
             schedule.check()
             for action in _next(schedule, work, downloads, end):
                 if work.share.start(action):
-                    schedule.running[pool.submit(_perform, action, work)] = action
+                    schedule.running[pool.submit(_perform, action, work, partner)] = action
                 else:
                     end(_cancelled(action, *_SUPERSEDED))
+            if partner is not None and work.cancel.is_set():
+                partner.stop()
             if schedule.waiting and not schedule.running:  # another pass has all the places for downloads
                 work.cancel.wait(POLL_S)
             done, _ = wait(schedule.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
@@ -98,6 +106,17 @@ def execute(work: Work, on_outcome: OutcomeSink) -> tuple[Outcome, ...]:
                 end(future.result())
     remember_end(work)
     return tuple(schedule.ended.values())
+
+
+def _partner_for(work: Work) -> "AbstractContextManager[Partner | None]":
+    """A second process for very many files; None for all others, which shall not pay for its code."""
+    models = (work.models.get(action.model) for action in work.plan.actions if action.kind is ActionKind.DOWNLOAD)
+    files = sum(len(work.targets(model)) for model in models if model is not None)
+    if not work.world.may_fork or files < MANY_FILES:
+        return nullcontext()
+    from reconciler.execute.partner import partner_for  # noqa: PLC0415
+
+    return partner_for(work, MANY_FILES)
 
 
 def _next(schedule: _Schedule, work: Work, downloads: int, end: Callable[[Outcome], None]) -> list[Action]:
@@ -132,13 +151,14 @@ def _cancelled(action: Action, reason: str, message: str) -> Outcome:
     return Outcome(action.id, action.kind, action.model, OutcomeStatus.CANCELLED, reason, message)
 
 
-def _perform(action: Action, work: Work) -> Outcome:
+def _perform(action: Action, work: Work, partner: "Partner | None") -> Outcome:
     """Run one handler and sort how it ended."""
     started = time.monotonic()
     log = get_log()
     log.info("action_started", id=action.id, model=action.model, kind=action.kind.value, cause=action.cause.value)
     try:
-        done = HANDLERS[action.kind](action, work)
+        done = partner.try_bring(action) if partner is not None else None
+        done = done or HANDLERS[action.kind](action, work)
     except Failure as failure:
         seconds = time.monotonic() - started
         if failure.reason in {"cancelled", OUTSIDE_WINDOW}:
