@@ -49,6 +49,7 @@ EVENTS: Mapping[str, frozenset[str]] = {
     "observer_failed": _MODEL | {"error"},
     "partner_started": frozenset({"pid", "models"}),
     "partner_lost": frozenset({"pid", "message"}),
+    "errand_returned": _MODEL | {"error"},
     # downloads
     "download_started": _FILE | {"resumed_bytes"},
     "download_finished": _FILE | {"rate"},

@@ -6,5 +6,6 @@ import pytest
 
 
 def others_slow(first: Any, *others: Any) -> list[Any]:
-    """For ``pytest.mark.parametrize``."""
-    return [first, *(pytest.param(other, marks=pytest.mark.slow) for other in others)]
+    """For ``pytest.mark.parametrize``; a tuple is one variant of several arguments."""
+    values = (other if isinstance(other, tuple) else (other,) for other in others)
+    return [first, *(pytest.param(*each, marks=pytest.mark.slow) for each in values)]

@@ -1,11 +1,12 @@
 """The fork's side of :mod:`~reconciler.execute.partner`: one errand after the other, until the line is cut."""
 
+import ctypes
 import os
 import pickle
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -26,6 +27,7 @@ PROCESSES = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOP = ""  # in place of an action's id
 TOLD_EVERY_S = 0.2  # of one model
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How an errand ended: ``done`` or ``failure``, or neither, where it is to be done by who asked."""
+    """How an errand ended: ``done`` or ``failure``; or with an ``error`` of ours, and it is to be done by who asked."""
 
     action_id: str
     done: Done | None = None
     failure: Failure | None = None
     notes: Sequence[Note] = ()
     refused: Artifact | None = None
+    error: str = ""
 
 
 class _Noun:
@@ -71,6 +74,13 @@ class _Noun:
         """Nothing is known here: what is asked for was not there when the pass began."""
 
 
+class _Revisions:
+    """What an errand brings belongs to no revision but its own."""
+
+    def users_of(self, _: Iterable[Digest]) -> dict[Digest, tuple[str, ...]]:
+        return {}
+
+
 class _Notes:
     """In place of the ledger: what is recorded during one errand."""
 
@@ -78,6 +88,7 @@ class _Notes:
         self.written: list[Note] = []
         self.proofs = _Noun("proofs", self.written)
         self.brought = _Noun("brought", self.written)
+        self.revisions = _Revisions()
 
     def record_installed(self, installed: Installed) -> None:
         self.written.append(Note(installed, "installed"))
@@ -108,12 +119,17 @@ class _Teller:
             self.tell(frame)
 
 
-def serve(work: Work, there: socket.socket, line: socket.socket) -> NoReturn:
-    """Do what is asked until the line is cut; nothing else of the process that this was goes on here."""
+def serve(work: Work, line: socket.socket, places: int, parent: int) -> NoReturn:
+    """Do what is asked, so many errands at once, until the line is cut; nothing else goes on here.
+
+    The kernel ends this process, even one that was stopped, with ``parent``, the process that it was.
+    """
     try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # they go to the other process as well, which says what to do
-        there.close()
         work.world.become_fork()
         work.world.divide_network(PROCESSES)
         stop = threading.Event()
@@ -121,18 +137,19 @@ def serve(work: Work, there: socket.socket, line: socket.socket) -> NoReturn:
         share = Claims().open(stop)
         mine = Work(work.world, work.ledger, work.desired, work.sight, work.plan, stop, teller.progress, share)
         with line.makefile("rb") as words:
-            _answer(mine, {action.id: action for action in work.plan.actions}, words, teller)
+            pool = ThreadPoolExecutor(places, thread_name_prefix="errand")
+            _answer(mine, pool, words, teller)
     finally:
         os._exit(0)
 
 
-def _answer(work: Work, actions: dict[str, Action], words: IO[bytes], teller: _Teller) -> NoReturn:
+def _answer(work: Work, pool: ThreadPoolExecutor, words: IO[bytes], teller: _Teller) -> NoReturn:
     """Every errand in a thread of its own.
 
     Raises:
         EOFError: the line was cut.
     """
-    pool = ThreadPoolExecutor(work.desired.network.models, thread_name_prefix="errand")
+    actions = {action.id: action for action in work.plan.actions}
     while True:
         word = pickle.load(words)  # noqa: S301 -- from the process that this was
         if word == STOP:
@@ -149,7 +166,10 @@ def _run(work: Work, action: Action, teller: _Teller) -> None:
         reply = Reply(action.id, download(action, mine), notes=notes.written)
     except Failure as failure:
         reply = Reply(action.id, None, failure, notes.written, work.refused.get(action.model))
-    except BaseException:  # noqa: BLE001 -- whoever asked meets it again, and tells it
-        reply = Reply(action.id)
-    with suppress(OSError):
+    except BaseException as error:  # noqa: BLE001 -- whoever asked meets it again, and tells it
+        reply = Reply(action.id, error=type(error).__name__)
+    try:
         teller.tell(reply)
+    except BaseException as error:  # noqa: BLE001 -- what cannot be told is not done
+        with suppress(OSError):
+            teller.tell(Reply(action.id, error=type(error).__name__))

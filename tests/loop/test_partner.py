@@ -1,22 +1,31 @@
-"""Very many small files are brought by two processes; nobody can tell but by the clock."""
+"""Very many small files are brought by two processes: the same comes of it, only sooner."""
 
 import contextlib
+import io
 import json
 import os
+import pickle
 import random
+import resource
 import signal
+import socket
+import subprocess
 import threading
 import time
+import zipfile
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from machines import Machine
+from sampling import others_slow
 from watching import eventually
 
 from reconciler.core.actions import Action, ActionKind, Cause
 from reconciler.core.errors import transient
 from reconciler.core.ports import Progress
 from reconciler.execute import errand
+from reconciler.execute.partner import GRACE_S, Partner
 from reconciler.library import Reconciler, load_manifest
 
 MODELS, FILES = 12, 10
@@ -205,8 +214,8 @@ def test_a_fork_ends_with_the_command_that_is_killed(machine):
     assert has_all(machine, digests)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("is_sent_to_both", [True, False], ids=["to both", "to the command"])
+@pytest.mark.parametrize(("number", "code"), others_slow((signal.SIGINT, 130), (signal.SIGTERM, 143)))
+@pytest.mark.parametrize("is_sent_to_both", others_slow(True, False))
 def test_a_signal_stops_both(machine, number, code, is_sent_to_both):
     digests = want(machine)
     with slowed(machine) as (process, fork):
@@ -227,6 +236,62 @@ def test_a_deadline_stops_both(machine):
     result = machine.apply("--timeout", "1s", code=8)
     assert {outcome["status"] for outcome in result["outcomes"]} <= {"done", "cancelled"}
     assert "timed_out" in {outcome["reason"] for outcome in result["outcomes"]}
+
+
+def test_a_fork_that_stands_still_is_killed_with_the_command(machine):
+    want(machine)
+    with slowed(machine) as (process, fork):
+        fork.suspend()
+        process.kill()
+        process.communicate()
+        eventually(lambda: is_gone(fork), 2, "the fork ends")
+    machine.apply()
+
+
+@pytest.mark.slow
+def test_a_fork_that_stands_still_holds_up_no_stop_for_long(machine):
+    digests = want(machine)
+    with slowed(machine) as (process, fork):
+        fork.suspend()
+        process.terminate()
+        process.communicate(timeout=GRACE_S + 5)
+        assert process.returncode == 143
+        assert is_gone(fork)
+    machine.apply()
+    assert has_all(machine, digests)
+
+
+def test_the_fork_is_gone_when_its_kind_of_model_is_done(machine):
+    """What is left has the limits for itself again."""
+    want(machine)
+    body = os.urandom(3 << 20)
+    machine.models["zz"] = {"source": f"{machine.origin.url}/zz", "sha256": machine.origin.put("/zz", body)}
+    with slowed(machine) as (process, fork):
+        machine.origin.rate = 800_000
+        eventually(lambda: is_gone(fork), 20, "the fork ends")
+        assert process.poll() is None
+        machine.origin.rate = None
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    assert machine.placed("zz", "zz").read_bytes() == body
+
+
+def test_an_archive_by_its_content_is_unpacked_by_the_fork(machine):
+    digests = want(machine, files=9)
+    for name in machine.models:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(f"inside-{name}", name * 100)
+        digest = machine.origin.put(f"/{name}/pack.dat", packed.getvalue())
+        source, size = f"{machine.origin.url}/{name}/pack.dat", len(packed.getvalue())
+        machine.models[name]["files"].append({"path": "pack.dat", "source": source, "sha256": digest, "size": size})
+    machine.apply(*DEBUG)
+    assert partners_of(machine) == MODELS
+    assert not entries(machine.stderr, "errand_returned")
+    assert len(machine.origin.requests) == MODELS * FILES
+    assert has_all(machine, digests)
+    assert all(machine.placed(name, f"inside-{name}").read_text() == name * 100 for name in machine.models)
+    assert machine.apply()["outcomes"] == []
 
 
 # --- when there is a second process ---------------------------------------------------------------------------------
@@ -252,7 +317,7 @@ def undeclared(machine):
         del model["files"][0]["sha256"]
 
 
-@pytest.mark.parametrize("case", [few, bounded, one_by_one, undeclared])
+@pytest.mark.parametrize("case", others_slow(bounded, few, one_by_one, undeclared))
 def test_one_process_does_the_rest(machine, case):
     case(machine)
     machine.apply(*DEBUG)
@@ -272,6 +337,31 @@ def test_one_core_is_kept_busy_by_one_process(machine):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert not entries(err, "partner_started")
+
+
+def ignore_ends():
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as a supervisor may hand down: then nobody can wait for a fork
+
+
+def allow_few_tasks():
+    resource.setrlimit(resource.RLIMIT_NPROC, (400, 400))
+
+
+@pytest.mark.parametrize("before", [ignore_ends, allow_few_tasks])
+def test_no_fork_where_it_could_not_be_kept(machine, before):
+    digests = want(machine)
+    machine.write()
+    done = subprocess.run(
+        machine.command(*DEBUG, "apply"),
+        text=True,
+        cwd=machine.folder,
+        capture_output=True,
+        check=False,
+        preexec_fn=before,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not entries(done.stderr, "partner_started")
+    assert has_all(machine, digests)
 
 
 def large(machine):
@@ -298,7 +388,7 @@ def that_waits(machine):
 
 @pytest.mark.parametrize(
     ("odd", "others"),
-    [(large, MODELS), (of_measured_size, MODELS + 1), (of_equal_content, MODELS - 1), (that_waits, MODELS)],
+    others_slow((of_equal_content, MODELS - 1), (large, MODELS), (of_measured_size, MODELS + 1), (that_waits, MODELS)),
 )
 def test_only_models_of_small_files_that_are_all_their_own_are_divided(machine, odd, others):
     digests = want(machine)
@@ -383,6 +473,41 @@ def test_what_breaks_in_the_fork_is_left_to_who_asked(monkeypatch):
 
     reply = reply_of(monkeypatch, handler)
     assert (reply.action_id, reply.done, reply.failure, reply.notes) == ("download:a", None, None, ())
+    assert reply.error == "RuntimeError"
+
+
+def test_what_cannot_be_told_is_left_to_who_asked(monkeypatch):
+    class Choosy(Told):
+        def tell(self, reply):
+            if not reply.error:
+                raise TypeError("cannot pickle")
+            super().tell(reply)
+
+    told = Choosy()
+    monkeypatch.setattr(errand, "download", lambda *_: "done")
+    errand._run(Bare(), ACTION, told)
+    assert [(reply.action_id, reply.done, reply.error) for reply in told.replies] == [("download:a", None, "TypeError")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"no pickle", pickle.dumps(errand.Reply("download:a", error="ValueError")), pickle.dumps("unheard of")],
+    ids=["the end", "garbage", "a fault", "nonsense"],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_answer_that_is_none_means_that_it_is_done_here(answer):
+    divided = []
+    world = SimpleNamespace(divide_network=divided.append, monotonic=time.monotonic)
+    here, there = socket.socketpair()
+    with there, subprocess.Popen(["sleep", "60"]) as fork:
+        partner = Partner(SimpleNamespace(world=world), frozenset({ACTION.id, "other"}), 1, fork.pid, here)
+        there.sendall(answer)
+        there.shutdown(socket.SHUT_WR)
+        assert partner.try_bring(ACTION) is None
+        partner.close()
+        partner.close()
+        assert fork.poll() is not None
+    assert divided == [2, 1]
 
 
 def test_a_failure_goes_with_its_notes(monkeypatch):

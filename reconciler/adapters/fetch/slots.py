@@ -90,7 +90,7 @@ class Connections:
         """Take one more where the cap allows, and the origin."""
         with self._condition:
             enough, until = self._enough.get(origin, (self._most, 0.0))
-            if self._open[origin] >= (enough if time.monotonic() < until else self._most):
+            if self._open[origin] >= (min(enough, self._most) if time.monotonic() < until else self._most):
                 return False
             self._open[origin] += 1
             return True

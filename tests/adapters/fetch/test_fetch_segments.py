@@ -5,6 +5,7 @@ import threading
 import pytest
 from faulty import Faulty
 from fetching import digest_of, make_bytes
+from sampling import others_slow
 from watching import eventually
 
 from reconciler.adapters.fetch import Settings
@@ -111,7 +112,7 @@ class OneAtATime:
         self.is_open = False
 
 
-@pytest.mark.parametrize("status", ["403 Too many", "429 Too many", "reset"])
+@pytest.mark.parametrize("status", others_slow("429 Too many", "403 Too many", "reset"))
 def test_a_host_that_wants_one_connection_keeps_the_one_that_runs(case, status):
     script = OneAtATime(status)
     with Faulty(script) as server:
@@ -127,7 +128,7 @@ def test_a_host_that_wants_one_connection_keeps_the_one_that_runs(case, status):
             assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize(("status", "is_cut"), [("404 No", False), ("403 No", True), ("400 No", False)])
+@pytest.mark.parametrize(("status", "is_cut"), others_slow(("403 No", True), ("404 No", False), ("400 No", False)))
 def test_a_server_that_turns_away_parts_gives_the_whole(case, status, is_cut):
     def script(talk):
         if talk.range is not None:
@@ -176,7 +177,7 @@ def _shorter(talk, start, end):
     talk.head("416 No", "Content-Range: bytes */100", "Content-Length: 0")
 
 
-@pytest.mark.parametrize("answer", [_nameless, _another_version, _shorter])
+@pytest.mark.parametrize("answer", others_slow(_another_version, _nameless, _shorter))
 def test_parts_that_never_fit_give_way_to_the_whole(case, answer):
     def script(talk):
         if talk.range is None:
