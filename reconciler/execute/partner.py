@@ -37,7 +37,8 @@ from reconciler.execute.work import Done, Work
 from reconciler.log import get_log
 
 GRACE_S = 5.0  # for the disk, once it was told to stop
-_TASKS = 512  # where a user may have fewer, threads are refused soon
+_TASKS = 512  # where fewer are allowed, threads are refused soon
+_OF_CONTAINER = "/sys/fs/cgroup/pids.max"  # a number or "max"; none outside of containers
 
 
 def errands_of(work: Work) -> frozenset[str]:
@@ -72,9 +73,17 @@ def _may_divide(work: Work) -> bool:
 
 def _has_means() -> bool:
     """Whether another core is there, and tasks for it; and whether who ends is waited for by us."""
+    is_waited_for = signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN
+    return len(os.sched_getaffinity(0)) > 1 and is_waited_for and min(_task_limits(), default=_TASKS) >= _TASKS
+
+
+def _task_limits() -> Iterator[int]:
+    """How many processes and threads this user, and this container, may have."""
     most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    has_tasks = most == resource.RLIM_INFINITY or most >= _TASKS
-    return len(os.sched_getaffinity(0)) > 1 and has_tasks and signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN
+    if most != resource.RLIM_INFINITY:
+        yield most
+    with suppress(OSError, ValueError), open(_OF_CONTAINER, encoding="ascii") as file:  # noqa: PTH123 -- a word
+        yield int(file.read())
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from watching import eventually
 from reconciler.core.actions import Action, ActionKind, Cause
 from reconciler.core.errors import transient
 from reconciler.core.ports import Progress
-from reconciler.execute import errand
+from reconciler.execute import errand, partner
 from reconciler.execute.partner import GRACE_S, Partner
 from reconciler.library import Reconciler, load_manifest
 
@@ -364,6 +364,19 @@ def test_no_fork_where_it_could_not_be_kept(machine, before):
     assert has_all(machine, digests)
 
 
+@pytest.mark.parametrize(
+    ("of_user", "of_container", "is_enough"),
+    [(-1, "max\n", True), (-1, "511\n", False), (511, "max\n", False), (512, "512\n", True), (9000, None, True)],
+)
+def test_a_fork_needs_tasks(monkeypatch, tmp_path, of_user, of_container, is_enough):
+    if of_container is not None:
+        (tmp_path / "pids.max").write_text(of_container)
+    monkeypatch.setattr(partner, "_OF_CONTAINER", str(tmp_path / "pids.max"))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (of_user, of_user))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert partner._has_means() is is_enough
+
+
 def large(machine):
     body = os.urandom((1 << 20) + 1)
     machine.models["odd"] = {
@@ -500,12 +513,12 @@ def test_an_answer_that_is_none_means_that_it_is_done_here(answer):
     world = SimpleNamespace(divide_network=divided.append, monotonic=time.monotonic)
     here, there = socket.socketpair()
     with there, subprocess.Popen(["sleep", "60"]) as fork:
-        partner = Partner(SimpleNamespace(world=world), frozenset({ACTION.id, "other"}), 1, fork.pid, here)
+        made = Partner(SimpleNamespace(world=world), frozenset({ACTION.id, "other"}), 1, fork.pid, here)
         there.sendall(answer)
         there.shutdown(socket.SHUT_WR)
-        assert partner.try_bring(ACTION) is None
-        partner.close()
-        partner.close()
+        assert made.try_bring(ACTION) is None
+        made.close()
+        made.close()
         assert fork.poll() is not None
     assert divided == [2, 1]
 
