@@ -1,6 +1,7 @@
 """What every test shares: no home folder, no proxy, no colour of the machine leaks in; CI forbids skipping."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -17,9 +18,17 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """The command is started hundreds of times: its modules are compiled once, wherever bytecode may be written."""
+    """The command is started hundreds of times: its modules are compiled once, and so are the tests themselves."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
+    sys.dont_write_bytecode = False
+
+
+def pytest_ignore_collect(collection_path, config):
+    """A file that is slow as a whole is not even imported for a run without: each worker would make its large bodies."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if "\npytestmark = pytest.mark.slow\n" in collection_path.read_text() else None
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from git_made import MANIFEST, Remote, git_after, git_server
+from sampling import others_slow
 
 from reconciler.adapters.git import split_ref, token_credential
 from reconciler.core.errors import Failure, FailureKind
@@ -44,7 +45,7 @@ def test_the_manifest_of_the_default_branch_is_read_with_its_commit(remote, sour
     assert manifest.documents == ((f"{commit[:12]}:models.yaml", MANIFEST.encode(), None),)
 
 
-@pytest.mark.parametrize("transport", ["file", "http"])
+@pytest.mark.parametrize("transport", others_slow("http", "file"))
 def test_a_branch_a_tag_and_a_commit_can_be_followed(remote, source, server, transport):
     url = remote.url if transport == "file" else server.url()
     remote.write("models.yaml", "# first\n")

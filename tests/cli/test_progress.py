@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 from rich.console import Console
 from stub_process import command
 
@@ -132,6 +133,7 @@ def test_a_terminal_sees_percent_and_rate_and_then_only_the_result(site):
     assert "1 downloaded" in text
 
 
+@pytest.mark.slow
 def test_no_color_takes_away_colour_and_nothing_else(site):
     text, _ = drive(command("apply"), site, terminal(STUB_SECONDS="1.6", NO_COLOR="1"))
     assert re.search(r"large +.*\d+%", text)

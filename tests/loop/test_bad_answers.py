@@ -9,6 +9,7 @@ import time
 
 import pytest
 from faulty import Faulty
+from sampling import others_slow
 from watching import eventually
 
 from reconciler import Reconciler, load_manifest
@@ -166,6 +167,7 @@ def test_a_failing_host_is_left_alone_and_others_are_not(machine):
     assert machine.has("zz-good", good)
 
 
+@pytest.mark.slow
 def test_a_host_that_hangs_is_not_asked_for_every_size(machine):
     machine.head["network"] = {"timeout": "1s", "models": 20}
     with Faulty(lambda talk: talk.hang()) as server:
@@ -272,7 +274,7 @@ def test_an_expired_signed_url_is_asked_for_once_more_at_its_origin(machine):
     assert len(tokens) == 2
 
 
-@pytest.mark.parametrize("is_declared", [True, False])
+@pytest.mark.parametrize("is_declared", others_slow(False, True))
 def test_an_object_that_changes_between_two_attempts_is_never_mixed(machine, is_declared):
     old, new = random.Random(1).randbytes(8_000_000), random.Random(2).randbytes(8_000_000)
     digest = machine.model("m", old)
@@ -321,6 +323,7 @@ def test_bandwidth_is_kept_within_a_tenth_by_all_files_together(machine):
     assert 12 / 3 * 0.9 <= seconds <= 12 / 3 * 1.1 + 0.3  # what it takes to place them, on a busy machine
 
 
+@pytest.mark.slow
 def test_an_observer_is_told_five_times_a_second_and_at_the_end(machine):
     machine.model("m", random.Random(6).randbytes(4_000_000))
     machine.origin.rate = 2_000_000

@@ -108,6 +108,7 @@ def test_the_time_of_an_apply_bounds_its_fetch_too(fleet):
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_saved_plan_reads_the_repository_again(fleet, tmp_path):
     machine = fleet.machine
     digest = machine.model("one", content(1))
@@ -126,6 +127,7 @@ def test_a_saved_plan_reads_the_repository_again(fleet, tmp_path):
         machine.apply(str(saved), code=5)
 
 
+@pytest.mark.slow
 def test_a_plan_for_other_machines_reads_their_own_files_of_one_commit(fleet, tmp_path):
     machine, remote = fleet.machine, fleet.remote
     machine.model("one", content(1))

@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 from machines import kinds
+from sampling import others_slow
 from scripted import Server
 from watching import eventually
 
@@ -65,7 +66,7 @@ def test_a_transient_failure_backs_off_and_poke_clears_it(machine):
 
 
 @pytest.mark.parametrize("answer", [(503, {"Retry-After": "600"}), (404, {})])
-@pytest.mark.parametrize("is_mirror", [True, False], ids=["mirror", "source"])
+@pytest.mark.parametrize("is_mirror", others_slow(True, False))
 def test_a_new_source_or_mirror_is_tried_at_once(machine, answer, is_mirror):
     digest = machine.model("alpha", b"a" * 5000, size=5000)
     machine.origin.files[f"/other/{digest}"] = b"a" * 5000
@@ -302,12 +303,12 @@ def test_verify_records_what_is_bad_and_repair_mends_it(machine):
 
 @pytest.mark.parametrize(
     ("broken", "env", "reason"),
-    [
+    others_slow(
         ("az://container/m.bin", {}, "no_account"),
         ("s3://bucket/m.bin", {"AWS_ENDPOINT_URL": "ftp://x"}, "bad_endpoint"),
         ("hf://org/repo@" + "c" * 40 + "/m.bin", {"HF_HUB_OFFLINE": "1"}, "offline"),
         ("http://127.0.0.1:9/m.bin", {}, "secret_missing"),
-    ],
+    ),
 )
 def test_a_source_that_cannot_even_be_asked_leaves_the_others_to_serve(machine, broken, env, reason):
     machine.head["network"] = {
@@ -356,7 +357,7 @@ def test_other_links_are_not_held_up_by_what_the_old_ones_failed_for(machine):
     assert good.read_bytes() == b"m" * 5000
 
 
-@pytest.mark.parametrize("place", ["models/c", "blobs/sha256/aa/x", "x", "outside/models/c"])
+@pytest.mark.parametrize("place", others_slow("models/c", "blobs/sha256/aa/x", "x", "outside/models/c"))
 def test_a_link_into_the_store_is_refused_and_stands_in_no_models_way(machine, place):
     (machine.folder / "outside").symlink_to(machine.store)
     folder = machine.folder if place.startswith("outside") else machine.store

@@ -77,6 +77,7 @@ def test_a_full_disk_can_be_read_and_converges_once_there_is_room(machine):
     assert (code, document["summary"]["done"]) == (0, 1), errors
 
 
+@pytest.mark.slow
 def test_a_clock_of_1970_plans_applies_and_tells(machine):
     digest = machine.model("alpha", b"a" * 5000)
     script = machine.folder / "clock.py"

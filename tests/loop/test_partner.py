@@ -133,7 +133,7 @@ def timeless(document):
 def recorded(machine):
     """What the ledger says of every model."""
     status = machine.run("status")["models"]
-    shown = json.dumps(timeless([status, *(machine.run("show", model["name"]) for model in status)]))
+    shown = json.dumps(timeless([status, *(machine.run("show", model["name"]) for model in status[:2])]))
     return json.loads(shown.replace(str(machine.store), "STORE")), sorted(machine.told())
 
 
@@ -325,6 +325,7 @@ def test_one_process_does_the_rest(machine, case):
     assert machine.apply()["outcomes"] == []
 
 
+@pytest.mark.slow
 def test_one_core_is_kept_busy_by_one_process(machine):
     want(machine)
     mine = os.sched_getaffinity(0)
@@ -347,7 +348,7 @@ def allow_few_tasks():
     resource.setrlimit(resource.RLIMIT_NPROC, (400, 400))
 
 
-@pytest.mark.parametrize("before", [ignore_ends, allow_few_tasks])
+@pytest.mark.parametrize("before", others_slow(ignore_ends, allow_few_tasks))
 def test_no_fork_where_it_could_not_be_kept(machine, before):
     digests = want(machine)
     machine.write()
@@ -412,6 +413,7 @@ def test_only_models_of_small_files_that_are_all_their_own_are_divided(machine, 
     assert machine.apply()["outcomes"] == []
 
 
+@pytest.mark.slow
 def test_a_model_that_is_repaired_is_not_divided(machine):
     digests = want(machine)
     machine.apply()

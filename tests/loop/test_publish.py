@@ -117,6 +117,7 @@ def hf(cache, *words):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_clients_own_command_lists_it_and_its_prune_keeps_it(hub, cache):
     hub.apply()
     assert "org/repo" in hf(cache, "ls")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sampling import others_slow
 
 PROJECT = Path(__file__).parent.parent / "plugin_project"
 PACKAGE = "acme-models 1.2.3"
@@ -131,7 +132,9 @@ def test_a_format_reader_that_is_wrong_fails_its_own_model_alone(acme):
 
 @pytest.mark.parametrize(
     ("trick", "reason"),
-    [("link", "plugin_failed"), ("digest", "plugin_failed"), ("outside", "hostile_name"), ("raise", "plugin_failed")],
+    others_slow(
+        ("outside", "hostile_name"), ("link", "plugin_failed"), ("digest", "plugin_failed"), ("raise", "plugin_failed")
+    ),
 )
 def test_an_extractor_that_is_wrong_leaves_nothing_of_it_in_the_store(acme, trick, reason):
     acme.model("bad", f"TRICK {trick}".encode())

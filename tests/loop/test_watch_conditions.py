@@ -31,6 +31,7 @@ def test_two_looks_without_a_watch_tell_the_same_times(machine):
     assert times(rows(machine)) == times(before)
 
 
+@pytest.mark.slow
 def test_the_times_stand_while_nothing_turns_over_a_restart_too(machine):
     machine.model("one", b"one" * 1000)
     steady = ("Ready", "Stalled", "ManifestValid", "DiskPressure", "Suspended")

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 
+import pytest
 from watching import eventually, watching
 
 MB = 1 << 20
@@ -70,6 +71,7 @@ def test_one_shot_verbs_go_through_the_running_watch(machine):
         machine.run("pin", "nobody", code=1)
 
 
+@pytest.mark.slow
 def test_a_suspended_watch_does_nothing_until_resumed(machine):
     digest = machine.model("one", content(1))
     with watching(machine):

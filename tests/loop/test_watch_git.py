@@ -307,6 +307,7 @@ def test_a_start_without_network_goes_on_with_the_last_good_commit(machine, remo
         assert "127.0.0.1" in healthy["message"]
 
 
+@pytest.mark.slow
 def test_a_signed_commit_whose_manifest_is_invalid_does_not_cost_the_last_good_one(machine, remote, server, tmp_path):
     signers, sign_as = ssh_signers(remote, tmp_path)
     sign_as("allowed")
@@ -359,6 +360,7 @@ def status_of(machine, name: str) -> dict | None:
     return next((model for model in status(machine)["models"] if model["name"] == name), None)
 
 
+@pytest.mark.slow
 def test_a_force_push_is_followed_and_a_deleted_branch_leaves_the_last_good_in_force(machine, remote, server):
     machine.model("one", content(1))
     push(machine, remote, "one")

@@ -63,6 +63,7 @@ def test_a_cancelled_download_stops_within_a_second(machine, origin, slow):
         assert origin.sent - before < MB
 
 
+@pytest.mark.slow
 def test_a_new_target_replaces_one_that_is_on_its_way(machine, origin, slow):
     with watching(machine):
         eventually(lambda: origin.sent > 4 * MB)
@@ -85,6 +86,7 @@ def test_a_retry_never_blocks_a_new_target(machine, origin):
         eventually(lambda: (machine.store / "models/one/right.bin").exists(), 3)
 
 
+@pytest.mark.slow
 def test_drift_is_repaired_while_a_long_download_runs(machine, origin):
     machine.head["cache"] = {"maxSize": "200MiB", "minFreeSpace": "1MB"}
     small = machine.model("small", content(1, 4096))

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 
+import pytest
 from watching import eventually, watching
 
 MB = 1 << 20
@@ -129,6 +130,7 @@ def test_holding_back_says_so_where_an_apply_owns_the_store(machine, origin):
         running.communicate(timeout=10)
 
 
+@pytest.mark.slow
 def test_events_that_are_followed_are_told_once_each_to_the_last(machine):
     first = machine.model("one", content(1))
     told = machine.folder / "told"

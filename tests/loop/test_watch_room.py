@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Iterator
 
+import pytest
 from watching import eventually, watching
 
 from reconciler import watch as watches
@@ -50,6 +51,7 @@ def test_what_a_source_said_of_its_size_is_kept_where_there_is_no_room(machine, 
     assert len(origin.requests) == asked, "the second time nobody is asked"
 
 
+@pytest.mark.slow
 def test_room_that_comes_back_is_used_within_seconds(machine, monkeypatch):
     machine.head["cache"] = {"maxSize": "1GB", "minFreeSpace": "1MB"}
     small = machine.model("small", content(1, 1000))

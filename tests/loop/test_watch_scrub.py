@@ -5,6 +5,7 @@ import random
 import threading
 import time
 
+import pytest
 from watching import eventually, watching
 
 from reconciler.adapters.ledger import Ledger
@@ -44,6 +45,7 @@ def test_a_flipped_bit_that_no_stat_shows_is_found_and_repaired(machine, origin)
         assert any((machine.store / "quarantine").iterdir())
 
 
+@pytest.mark.slow
 def test_without_a_maximum_age_nothing_is_read_again(machine):
     machine.head["cache"] = {"maxSize": "64MiB", "minFreeSpace": "1MB", "scrub": {"maxAge": "never"}}
     digest = machine.model("one", random.Random(1).randbytes(MB))

@@ -207,6 +207,7 @@ def test_logs_are_one_json_object_a_line(machine):
         assert entry["timestamp"].endswith("Z")
 
 
+@pytest.mark.slow
 def test_whatever_ends_a_command_is_a_line_of_json_where_the_log_is(machine, origin):
     machine.head["cache"] = {"maxSize": "200MiB", "minFreeSpace": "1MB"}
     machine.model("big", content(3, 24 * MB))

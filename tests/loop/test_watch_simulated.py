@@ -37,6 +37,7 @@ def test_thousands_of_lives_keep_every_rule(tenth):
         live(seed)
 
 
+@pytest.mark.slow
 def test_a_life_is_a_function_of_its_seed():
     first, again = live(7), live(7)
     assert first.trace == again.trace

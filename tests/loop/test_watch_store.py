@@ -2,9 +2,11 @@
 
 import os
 
+import pytest
 from watching import eventually, watching
 
 
+@pytest.mark.slow
 def test_a_database_that_is_damaged_under_the_watch_is_rebuilt(machine, origin):
     digest = machine.model("one", b"one" * 1000)
     with watching(machine, "--interval", "1h") as watch:
@@ -53,6 +55,7 @@ def test_a_lock_that_is_taken_away_is_held_again(machine):
     machine.apply()
 
 
+@pytest.mark.slow
 def test_what_stands_in_place_of_a_models_folder_is_told_and_once_gone_all_is_well(machine):
     digest = machine.model("one", b"one" * 1000)
     folder = machine.store / "models" / "one"

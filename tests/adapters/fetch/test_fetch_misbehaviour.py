@@ -640,8 +640,18 @@ def test_there_are_at_least_fifty_of_them():
     assert len({row.name for row in ROWS}) == len(ROWS) >= 50
 
 
-@pytest.mark.parametrize("is_lean", [False, True], ids=["library", "lean"])
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+WAITED_FOR = {"a_trickle", "error_page_without_an_end", "stall_in_the_middle_then_silence"}  # a second and more
+
+
+def ways(rows):
+    """Each by the lean way and by the library's; the default run waits once."""
+    for row in rows:
+        yield pytest.param(row, True, id=f"{row.name}-lean")
+        marks = [pytest.mark.slow] if row.name in WAITED_FOR else []
+        yield pytest.param(row, False, id=f"{row.name}-library", marks=marks)
+
+
+@pytest.mark.parametrize(("row", "is_lean"), list(ways(ROWS)))
 def test_right_bytes_or_a_reason_of_its_own(case, row, is_lean, monkeypatch):
     if is_lean:  # whatever the size: both ways of asking have to come to the same end
         monkeypatch.setattr("reconciler.adapters.fetch.opening.is_known_small", lambda _: True)

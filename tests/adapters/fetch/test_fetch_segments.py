@@ -69,7 +69,7 @@ def test_an_object_replaced_between_segments_starts_over_and_never_mixes(case, d
             assert case.target.read_bytes() == OTHER
 
 
-@pytest.mark.parametrize("fault", ["reset", "hang", "cut"])
+@pytest.mark.parametrize("fault", others_slow("reset", "hang", "cut"))
 def test_a_segment_that_fails_is_asked_for_again(case, fault):
     def script(talk):
         if talk.range is None:
