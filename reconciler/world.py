@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 STORE_FOLDER = "reconciler"
 FILES_AT_ONCE = 8  # fetched by one process, at least
-HOST_CONNECTIONS = 16  # to one origin at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +180,8 @@ class World:
             if self._engine is None:
                 from reconciler.adapters.fetch import Engine, Settings  # noqa: PLC0415 -- only where bytes are missing
 
-                limits = _limits_of(self._network or network, self._processes)
-                self._engine = Engine(
-                    Settings(environment=self.environment, now=self.now, random=self.random, **limits)
-                )
+                self._engine = Engine(Settings(environment=self.environment, now=self.now, random=self.random))
+                self._engine.adjust(**_limits_of(self._network or network, self._processes))
             return self._engine
 
     # --- runtimes ------------------------------------------------------------------------------------------------
@@ -224,7 +221,7 @@ class World:
 class _Limits(TypedDict):
     bandwidth_bytes: int | None
     files: int
-    host_connections: int
+    processes: int
     ask_timeout_s: float
 
 
@@ -233,7 +230,7 @@ def _limits_of(network: NetworkPolicy, processes: int) -> _Limits:
     return {
         "bandwidth_bytes": network.bandwidth_bytes_per_s,
         "files": max(FILES_AT_ONCE, network.models) // processes,
-        "host_connections": HOST_CONNECTIONS // processes,
+        "processes": processes,
         "ask_timeout_s": network.timeout_s,
     }
 

@@ -41,11 +41,14 @@ class Engine:
         """The HTTP client of this engine."""
         return self._tools.client
 
-    def adjust(self, *, bandwidth_bytes: int | None, files: int, host_connections: int, ask_timeout_s: float) -> None:
-        """Other limits from now on, also for what is under way; as :class:`Settings` names them."""
+    def adjust(self, *, bandwidth_bytes: int | None, files: int, processes: int, ask_timeout_s: float) -> None:
+        """Other limits from now on, also for what is under way; as :class:`Settings` names them.
+
+        Where ``processes`` keep them together, this one has its part of the connections to a host.
+        """
         self._tools.limiter.set_rate(bandwidth_bytes)
         self._tools.slots.resize(files)
-        self._tools.connections.resize(host_connections)
+        self._tools.connections.resize(self._tools.settings.host_connections // processes)
         self._tools.client.ask_timeout_s = ask_timeout_s
 
     def asking(self, cancel: CancelToken) -> Asking:

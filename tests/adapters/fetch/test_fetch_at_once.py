@@ -958,7 +958,7 @@ def test_a_limit_may_come_and_go(case, judged):
         for limit, way in ((None, []), (1 << 20, [url]), (None, [])):
             judged.clear()
             if case.engine is not None:
-                case.engine.adjust(bandwidth_bytes=limit, files=8, host_connections=16, ask_timeout_s=30.0)
+                case.engine.adjust(bandwidth_bytes=limit, files=8, processes=1, ask_timeout_s=30.0)
             settle(case.get(url, **known()))
             assert judged == way
             case.target.unlink()

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faulty import Faulty
 from fetching import digest_of, make_bytes
 
 from reconciler.adapters.fetch import Client, Engine, Settings
-from reconciler.adapters.fetch.slots import Slots
+from reconciler.adapters.fetch.slots import Connections, Slots
 from reconciler.core.errors import Failure, FailureKind
 from reconciler.core.ports import FetchRequest, Location
 
@@ -472,3 +473,24 @@ def test_more_places_are_handed_out_at_once_and_fewer_as_they_become_free():
         assert order == ["second"]
     third.join(5)
     assert order == ["second", "third"]
+
+
+def test_a_cap_that_is_lowered_holds_where_an_origin_wanted_fewer_once():
+    origin, cap = ("http", "a.example", 80), Connections(16)
+    assert all(cap.try_take(origin) for _ in range(10))
+    cap.give_back(origin, is_refused=True)  # nine are enough for it
+    cap.resize(4)
+    for _ in range(6):
+        cap.give_back(origin)
+    assert cap.try_take(origin)
+    assert not cap.try_take(origin)
+
+
+def test_who_waits_for_a_connection_gets_one_when_the_cap_is_raised():
+    origin, cap = ("http", "a.example", 80), Connections(1)
+    assert cap.try_take(origin)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cap.take, origin, threading.Event())
+        cap.resize(2)
+        waiting.result(10)
+    assert not cap.try_take(origin)
